@@ -1,0 +1,48 @@
+"""Every error that ledvolume raises on purpose.
+
+    LedvolumeError
+    ├── ConfigError        a show, stage or scene file: file, key path, expected, got
+    ├── ProtocolError      a datagram that is not what its protocol says: protocol, reason, payload
+    ├── CheckpointError    a nerfstudio run that cannot be read, or not safely
+    ├── SceneError         a baked scene that cannot be loaded or does not fit its header
+    ├── RenderError        no usable OpenGL, a shader that does not compile, a limit of the driver
+    └── OutputError        frames cannot be sent or received
+
+The most specific one is raised, with the value seen and the value expected, in words for people on set.
+"""
+
+
+class LedvolumeError(Exception):
+    """Base of all errors that carry a message for the operator."""
+
+
+class ConfigError(LedvolumeError):
+    """A configuration file that says something we cannot take literally."""
+
+    def __init__(self, file, key: str, expected: str, got: object):
+        self.file, self.key, self.expected, self.got = str(file), key, expected, got
+        super().__init__(f"{file}: {key}: expected {expected}, got {got!r}")
+
+
+class ProtocolError(LedvolumeError):
+    """A datagram that cannot be decoded. `reason` is a short stable word for counting (`truncated`, `bad-address`)."""
+
+    def __init__(self, protocol: str, reason: str, message: str, payload: bytes = b""):
+        self.protocol, self.reason, self.payload = protocol, reason, payload
+        super().__init__(f"{protocol}: {reason}: {message}")
+
+
+class CheckpointError(LedvolumeError):
+    """A nerfstudio run directory that cannot be read."""
+
+
+class SceneError(LedvolumeError):
+    """A baked scene that cannot be loaded."""
+
+
+class RenderError(LedvolumeError):
+    """OpenGL is missing, too old or refused what was asked of it."""
+
+
+class OutputError(LedvolumeError):
+    """Frames cannot be sent or received."""

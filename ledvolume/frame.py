@@ -1,0 +1,32 @@
+"""What the server decides (FrameRequest) and what comes of it (Frame).
+
+A frame is a pure function of its request: whoever holds the request, the show and the scene can make the frame again.
+"""
+
+import msgspec
+import numpy as np
+
+from ledvolume.camera import Camera
+
+
+class FrameRequest(msgspec.Struct, frozen=True):
+    """One frame to be shown at `present_at_ns` (house clock). Serialisable: recorded, and sent to other nodes.
+
+    decided_at_ns: when the camera was chosen, for measuring; it never changes a pixel.
+    scene: name of a scene of the show. quality: name of a quality of the renderer.
+    """
+
+    index: int
+    present_at_ns: int
+    decided_at_ns: int
+    camera: Camera
+    scene: str
+    cue: str = "show"
+    quality: str = "show"
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """The images of one request. tile name → (H, W, 3) uint8 or uint16 code values, row 0 at the top."""
+
+    request: FrameRequest
+    images: dict[str, np.ndarray]
