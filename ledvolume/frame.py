@@ -14,6 +14,8 @@ class FrameRequest(msgspec.Struct, frozen=True):
 
     decided_at_ns: when the camera was chosen, for measuring; it never changes a pixel.
     scene: name of a scene of the show. quality: name of a quality of the renderer.
+    outer_steps: how far the picture outside the footprint is refined (renderer.REFINEMENT_CLASSES steps = one sample of
+    every LED pixel); the server raises it when there is time.
     """
 
     index: int
@@ -23,6 +25,7 @@ class FrameRequest(msgspec.Struct, frozen=True):
     scene: str
     cue: str = "show"
     quality: str = "show"
+    outer_steps: int = 16
 
 
 class Frame(msgspec.Struct, frozen=True):

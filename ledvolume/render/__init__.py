@@ -1,0 +1,1 @@
+"""The only package that calls OpenGL: requests in, frames out."""

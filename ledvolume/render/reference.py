@@ -1,0 +1,142 @@
+"""The slow twin: the same march in numpy, step by step as shaders/field_bricks.glsl does it. For tests and for doubts."""
+
+import numpy as np
+
+from ledvolume.render.brick_field import CONSTANTS
+from ledvolume.scenes.bricks import EMPTY, GRID, VOXELS, Bricks
+
+
+def trilinear(values: np.ndarray, index: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """values (b, d, h, w, c) at corner coordinates at (n, 3) = x y z of bricks index (n,): (n, c) float32."""
+    size = np.array(values.shape[3:0:-1])
+    low = np.minimum(np.floor(at).astype(int), size - 2).clip(0)
+    f = (at - low).astype(np.float32)
+    total = np.zeros((len(at), values.shape[-1]), np.float32)
+    for corner in range(8):
+        step = np.array([corner & 1, corner >> 1 & 1, corner >> 2])
+        weight = np.where(step, f, 1 - f).prod(-1)
+        x, y, z = (low + step).T
+        total += weight[:, None] * values[index, z, y, x].astype(np.float32)
+    return total
+
+
+def exit_distance(origin: np.ndarray, inverse: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Distance (n,) at which rays leave boxes, for rays that start inside."""
+    return np.maximum((low - origin) * inverse, (high - origin) * inverse).min(-1)
+
+
+def far_colour(scene: Bricks, direction: np.ndarray) -> np.ndarray:
+    """Bilinear in the equirectangular map, wrapping around the horizon, (n, 3) float32."""
+    height, width = scene.far.shape[:2]
+    x = (np.arctan2(direction[:, 1], direction[:, 0]) / (2 * np.pi) + 0.5) * width - 0.5
+    y = np.arccos(direction[:, 2].clip(-1, 1)) / np.pi * height - 0.5
+    x0, y0 = np.floor(x).astype(int), np.floor(y).astype(int)
+    fx, fy = (x - x0)[:, None], (y - y0)[:, None]
+    rows = [y0.clip(0, height - 1), (y0 + 1).clip(0, height - 1)]
+    columns = [x0 % width, (x0 + 1) % width]
+    far = scene.far.astype(np.float32)
+    upper = far[rows[0], columns[0]] * (1 - fx) + far[rows[0], columns[1]] * fx
+    lower = far[rows[1], columns[0]] * (1 - fx) + far[rows[1], columns[1]] * fx
+    return upper * (1 - fy) + lower * fy
+
+
+def march(
+    scene: Bricks,
+    origins: np.ndarray,
+    directions: np.ndarray,
+    spreads: np.ndarray,
+    step_voxels: float = 1.0,
+    pixels_per_voxel: float = 1.0,
+    near_distance: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (n, 3) as composited and depths (n,), -1 where nothing was met.
+
+    origins (n, 3) are relative to the header's centre, in field units; directions unit; spreads: footprint radius per unit.
+    """
+    header = scene.header
+    o, d = np.asarray(origins, np.float32), np.asarray(directions, np.float32)
+    inverse = 1 / np.where(np.abs(d) < 1e-12, np.float32(1e-12), d)
+    count = len(o)
+    t = np.full(count, near_distance, np.float32)
+    through, depth = np.ones(count, np.float32), np.full(count, -1.0, np.float32)
+    colour = np.zeros((count, 3), np.float32)
+    outermost = header.half_size * 2.0 ** (header.cascades - 1)
+    low_density, high_density = header.log_density_range
+    opaque, epsilon = CONSTANTS["MIN_TRANSMITTANCE"], np.float32(CONSTANTS["CELL_EPSILON"])
+    alive = np.arange(count)
+    for _ in range(CONSTANTS["MAX_CELLS"]):
+        x = o[alive] + d[alive] * t[alive, None]
+        reach = np.abs(x).max(-1)
+        going = (reach < outermost) & (through[alive] > opaque)
+        alive, x, reach = alive[going], x[going], reach[going]
+        if len(alive) == 0:
+            break
+        cascade = np.zeros(len(alive), int)
+        half_cube = np.full(len(alive), header.half_size, np.float32)
+        while np.any(outside := reach >= half_cube):
+            half_cube[outside] *= 2
+            cascade[outside] += 1
+        cell = half_cube * 2 / GRID
+        index = np.floor((x + half_cube[:, None]) / cell[:, None]).astype(int).clip(0, GRID - 1)
+        node = scene.nodes[((cascade * GRID + index[:, 2]) * GRID + index[:, 1]) * GRID + index[:, 0]].copy()
+        low = index * cell[:, None] - half_cube[:, None]
+        low = low.astype(np.float32)
+
+        empty = node[:, 0] >= EMPTY
+        wide = np.where(empty, node[:, 0] - EMPTY, 0)[:, None] * cell[:, None]
+        near_side = np.maximum(low - wide, -half_cube[:, None])
+        far_side = np.minimum(low + cell[:, None] + wide, half_cube[:, None])
+        leave = np.maximum(t[alive], exit_distance(o[alive], inverse[alive], near_side, far_side)) + cell * epsilon
+
+        radius = spreads[alive] * t[alive]
+        while np.any(
+            split := ~empty & (node[:, 1] != 0) & ((node[:, 0] == 0) | (cell > VOXELS * pixels_per_voxel * radius))
+        ):
+            cell = np.where(split, cell * np.float32(0.5), cell)
+            upper = (x >= low + cell[:, None]) & split[:, None]
+            low = low + upper * cell[:, None]
+            child = node[:, 1] + upper @ np.array([1, 2, 4])
+            node[split] = scene.nodes[child[split]]
+        inside = np.maximum(t[alive], exit_distance(o[alive], inverse[alive], low, low + cell[:, None])) + cell * epsilon
+        leave = np.where(empty, leave, inside)
+
+        has_brick = np.flatnonzero(~empty & (node[:, 0] != 0))
+        if len(has_brick):
+            rays, brick = alive[has_brick], node[has_brick, 0].astype(int) - 1
+            voxel, base = cell[has_brick] / VOXELS, low[has_brick]
+            span = leave[has_brick] - t[rays]
+            steps = np.ceil(span / (voxel * np.float32(step_voxels)))
+            dt = span / steps
+            at = (x[has_brick] - base) / voxel[:, None]
+            stride = d[rays] * (dt / voxel)[:, None]
+            at = at + np.float32(0.5) * stride
+            for k in range(int(steps.max())):
+                live = np.flatnonzero((k < steps) & (through[rays] > opaque))
+                ray, place = rays[live], at[live].clip(0, VOXELS)
+                value = trilinear(scene.bricks, brick[live], place) / 255
+                density = np.exp(low_density + value[:, 3] * (high_density - low_density))
+                density = np.where(value[:, 3] <= 0, 0, density)
+                alpha = 1 - np.exp(-density * dt[live])
+                weight = through[ray] * alpha
+                rgb = value[:, :3]
+                if scene.has_gradients:
+                    point = base[live] + place * voxel[live, None]
+                    turn = d[ray] - point / np.linalg.norm(point, axis=-1, keepdims=True)
+                    change = np.zeros_like(rgb)
+                    for axis in range(3):
+                        slope = trilinear(scene.gradients[:, axis], brick[live], place / 2) / 255 * 2 - 1
+                        change += slope * turn[:, axis : axis + 1]
+                    shaded = (rgb + change * header.gradient_range).clip(0, 1)
+                    rgb = np.where((weight > CONSTANTS["MIN_GRADIENT_WEIGHT"])[:, None], shaded, rgb)
+                colour[ray] += weight[:, None] * rgb
+                through[ray] *= 1 - alpha
+                met = (depth[ray] < 0) & (through[ray] < 0.5)
+                depth[ray[met]] = (t[ray] + (k + 0.5) * dt[live])[met]
+                at = at + stride
+        t[alive] = leave
+    rest = through > opaque
+    colour[rest] += through[rest, None] * far_colour(scene, d[rest])
+    colour[~rest] /= (1 - through[~rest])[:, None]
+    return colour, depth
+
+

@@ -1,0 +1,237 @@
+"""FrameRequest → Frame. Two dispatches a frame, whatever the number and shape of the tiles.
+
+    wall     every LED pixel: footprint? eye, ray, march; the outer picture is kept per LED pixel     → radiance
+    encode   exposure, transfer function, packing                                                    → code values
+
+then one read-back into a ring of host buffers, of which every tile's image is a view. The frame is a function of the
+request alone: what is kept between frames (the outer picture) is brought to exactly the state the request names.
+"""
+
+import moderngl
+import msgspec
+import numpy as np
+
+from ledvolume.camera import Camera, view_tangents
+from ledvolume.frame import Frame, FrameRequest
+from ledvolume.frustum import Footprint
+from ledvolume.pose import Similarity
+from ledvolume.render import brick_field
+from ledvolume.render.brick_field import BrickField
+from ledvolume.render.context import compute_shader
+from ledvolume.scenes.bricks import Bricks
+from ledvolume.stage import Stage, WallTile
+
+BLOCK = 8
+OUTER_ACROSS = 3
+REFINEMENT_CLASSES = 16
+OUTER_STEPS_MOST = REFINEMENT_CLASSES * OUTER_ACROSS**2
+BITS = {"rgb8": 8, "rgb10": 10, "rgb16": 16}
+RING = 4
+CONSTANTS = brick_field.CONSTANTS | {"REFINEMENT_CLASSES": REFINEMENT_CLASSES, "OUTER_ACROSS": OUTER_ACROSS}
+
+
+class Quality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """inner_across: samples per LED pixel and axis in the footprint. step_voxels: march step. pixels_per_voxel: coarsest
+    brick used, in footprint radii per voxel."""
+
+    inner_across: int = 1
+    step_voxels: float = 1.0
+    pixels_per_voxel: float = 1.0
+
+
+QUALITIES = {"show": Quality(), "final": Quality(inner_across=3, step_voxels=0.5)}
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A scene on the stage. near_m: nothing nearer to the eye is drawn. exposure: factor on linear light."""
+
+    scene: Bricks
+    field_from_stage: Similarity
+    near_m: float = 0.0
+    exposure: float = 1.0
+
+
+def tile_words(tile: WallTile, first_pixel: int) -> bytes:
+    """One `Tile` of tiles.glsl, std430."""
+    surface = tile.surface
+    rows = surface.stage_from_surface.matrix()[:3].astype("<f4")
+    numbers = np.array([*surface.size_m, surface.curvature_per_m, surface.pitch_m], "<f4")
+    grid = np.array([*surface.resolution_px, *tile.offset_px, *tile.resolution_px, first_pixel, 0], "<u4")
+    return rows.tobytes() + numbers.tobytes() + grid.tobytes()
+
+
+class Renderer:
+    """One stage and its places on one GPU. `render` is what the server calls; `see` answers any rays."""
+
+    def __init__(
+        self,
+        context: moderngl.Context,
+        stage: Stage,
+        places: dict[str, Place],
+        footprint: Footprint = Footprint(),
+        pixel_format: str = "rgb8",
+    ):
+        self.context, self.stage, self.footprint, self.pixel_format = context, stage, footprint, pixel_format
+        self.places = places
+        self.fields = {
+            name: BrickField(context, place.scene, place.near_m * place.field_from_stage.scale)
+            for name, place in places.items()
+        }
+        names = ("transfer", "tiles", "footprint", brick_field.SHADER, "wall")
+        self.wall = compute_shader(context, names, CONSTANTS)
+        self.encode = compute_shader(context, ("transfer", "encode"), CONSTANTS)
+        self.rays = compute_shader(context, (brick_field.SHADER, "rays"), CONSTANTS)
+        self.dispatches = 0
+        self._put_up: tuple[str, str] | None = None
+        self._outer_steps = 0
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        tiles, blocks, first, spans = [], [], 0, []
+        for number, tile in enumerate(self.stage.tiles):
+            width, height = tile.resolution_px
+            tiles.append(tile_words(tile, first))
+            across, down = -(-width // BLOCK), -(-height // BLOCK)
+            columns, rows = np.meshgrid(np.arange(across, dtype="<u4"), np.arange(down, dtype="<u4"))
+            places = columns.ravel() | rows.ravel() << 16
+            blocks.append(np.stack([np.full_like(places, number), places], -1))
+            spans.append((first, width, height))
+            first += -(-width * height // 4) * 4
+        self.pixels = first
+        table = np.concatenate(blocks)
+        self.block_count = len(table)
+        self._wall_groups = (min(self.block_count, 32768), -(-self.block_count // 32768))
+        self.group_count = first // 4
+        work = -(-self.group_count // 64)
+        self._encode_groups = (min(work, 32768), -(-work // 32768))
+        self.tile_buffer = self.context.buffer(b"".join(tiles))
+        self.block_buffer = self.context.buffer(table.tobytes())
+        self.outer = self.context.buffer(bytes(16 * first))
+        self.radiance = self.context.buffer(reserve=16 * first)
+        channel = {"rgb8": 3, "rgb10": 4, "rgb16": 6}[self.pixel_format]
+        self.codes = self.context.buffer(reserve=channel * first)
+        self.ring = [np.zeros(channel * first, np.uint8) for _ in range(RING)]
+        self.views = [self._views(buffer, channel, spans) for buffer in self.ring]
+        self._turn = 0
+        self.wall["block_count"] = self.block_count
+        self.encode["group_count"] = self.group_count
+        self.encode["bits"] = BITS[self.pixel_format]
+
+    def _views(self, buffer: np.ndarray, channel: int, spans) -> dict[str, np.ndarray]:
+        views = {}
+        for tile, (first, width, height) in zip(self.stage.tiles, spans):
+            data = buffer[first * channel : (first + width * height) * channel]
+            if self.pixel_format == "rgb8":
+                views[tile.name] = data.reshape(height, width, 3)
+            elif self.pixel_format == "rgb10":
+                views[tile.name] = data.view("<u4").reshape(height, width)
+            else:
+                views[tile.name] = data.view("<u2").reshape(height, width, 3)
+        return views
+
+    def _put(self, name: str, quality_name: str) -> None:
+        """Set what a place and a quality fix in the wall's program; anything kept of another one is forgotten."""
+        if self._put_up == (name, quality_name):
+            return
+        place, field, quality = self.places[name], self.fields[name], QUALITIES[quality_name]
+        field.set_uniforms(self.wall, quality.step_voxels, quality.pixels_per_voxel)
+        self.wall["inner_across"] = quality.inner_across
+        self.wall["field_rotation"] = column_major(place.field_from_stage.pose.matrix()[:3, :3])
+        self.wall["field_scale"] = place.field_from_stage.scale
+        self.wall["field_offset"] = tuple(field.offset(place.field_from_stage))
+        self.wall["outer_eye_m"] = self.stage.eye_m
+        self.wall["overscan"] = self.footprint.overscan
+        self.wall["feather"] = self.footprint.feather
+        self.encode["exposure"] = place.exposure
+        self._forget_outer()
+        self._put_up = (name, quality_name)
+
+    def _forget_outer(self) -> None:
+        self.outer.clear()
+        self._outer_steps = 0
+
+    def render(self, request: FrameRequest) -> Frame:
+        """Raises KeyError for a scene or quality that the show does not have (the server checks requests it takes).
+
+        The images are views of one of RING host buffers: valid until RING - 1 more frames have been rendered.
+        """
+        self._put(request.scene, request.quality)
+        if request.outer_steps < self._outer_steps:
+            self._forget_outer()
+        camera = request.camera
+        self.wall["camera_from_stage"] = column_major(camera.stage_from_camera.matrix()[:3, :3].T)
+        self.wall["pupil_m"] = camera.stage_from_camera.position_m
+        self.wall["view_tangents"] = view_tangents(camera.lens)
+        self.wall["outer_steps"] = self._outer_steps = request.outer_steps
+        self.fields[request.scene].bind()
+        self.tile_buffer.bind_to_storage_buffer(0)
+        self.block_buffer.bind_to_storage_buffer(1)
+        self.outer.bind_to_storage_buffer(2)
+        self.radiance.bind_to_storage_buffer(3)
+        self.codes.bind_to_storage_buffer(5)
+        self.wall.run(*self._wall_groups)
+        self.context.memory_barrier()
+        self.encode.run(*self._encode_groups)
+        self.context.memory_barrier()
+        self.dispatches += 2
+        self._turn = (self._turn + 1) % RING
+        self.codes.read_into(self.ring[self._turn])
+        return Frame(request, self.views[self._turn])
+
+    def see(
+        self,
+        scene: str,
+        origins_m: np.ndarray,
+        directions: np.ndarray,
+        spread: float | np.ndarray,
+        quality: Quality = QUALITIES["show"],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Any rays of the stage: colours (n, 3) as composited (display-encoded), depths (n,) m, -1 where nothing was met.
+
+        origins_m (n, 3) or (3,), directions (n, 3) unit, spread: footprint radius per metre of distance.
+        """
+        place, field = self.places[scene], self.fields[scene]
+        rotation, scale = place.field_from_stage.pose.matrix()[:3, :3], place.field_from_stage.scale
+        count = len(directions)
+        rays = np.zeros((count, 8), "<f4")
+        rays[:, :3] = scale * np.asarray(origins_m) @ rotation.T + field.offset(place.field_from_stage)
+        rays[:, 3] = spread
+        rays[:, 4:7] = directions @ rotation.T
+        seen = see_field(self.context, self.rays, field, rays, quality)
+        return seen[:, :3], np.where(seen[:, 3] < 0, -1, seen[:, 3] / scale)
+
+    def view(self, scene: str, camera: Camera, resolution_px: tuple[int, int], across: int = 1) -> np.ndarray:
+        """What the camera would see of the place without a wall: (H, W, 3) float32, scene-linear. across² samples a pixel."""
+        from ledvolume.colour import linear_from_srgb
+        from ledvolume.frustum import view_directions
+
+        width, height = resolution_px
+        left, right = view_tangents(camera.lens)[:2]
+        spread = 0.5 * (right - left) / width
+        directions = view_directions(camera, (width * across, height * across)).reshape(-1, 3)
+        seen, _ = self.see(scene, camera.stage_from_camera.position_m, directions, spread)
+        linear = linear_from_srgb(seen.clip(0, 1)) * self.places[scene].exposure
+        return linear.reshape(height, across, width, across, 3).mean((1, 3))
+
+
+def see_field(
+    context: moderngl.Context, program: moderngl.ComputeShader, field: BrickField, rays: np.ndarray, quality: Quality
+) -> np.ndarray:
+    """March rays (n, 8) float32 [origin, spread, direction, 0] in field units: (n, 4) float32 [rgb, depth]."""
+    field.set_uniforms(program, quality.step_voxels, quality.pixels_per_voxel)
+    program["ray_count"] = len(rays)
+    given, seen = context.buffer(rays.tobytes()), context.buffer(reserve=16 * len(rays))
+    field.bind()
+    given.bind_to_storage_buffer(0)
+    seen.bind_to_storage_buffer(3)
+    groups = -(-len(rays) // 64)
+    program.run(min(groups, 32768), -(-groups // 32768))
+    context.memory_barrier()
+    result = np.frombuffer(seen.read(), "<f4").reshape(-1, 4)
+    given.release()
+    seen.release()
+    return result
+
+
+def column_major(matrix: np.ndarray) -> tuple[float, ...]:
+    return tuple(matrix.T.ravel().tolist())
