@@ -1,0 +1,124 @@
+"""Bytes become camera samples here, or are counted with a reason. No I/O, no clock: the same for live and for replay.
+
+A protocol gives two functions: one takes a payload apart into messages, one makes a sample of a message. Both raise
+ProtocolError for what they cannot take literally; `Decoder` counts it, so nothing that arrives can stop the server.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ledvolume.camera import CameraSample
+from ledvolume.errors import ProtocolError
+from ledvolume.pose import Pose
+from ledvolume.sources import Datagram
+
+FARTHEST_M = 10_000.0
+UNIT_TOLERANCE = 1e-3  # float32 quaternions are off by 1e-7, ones printed with four decimals by 2e-4
+OLDEST_STAMP_NS = 2_000_000_000
+NEWEST_STAMP_NS = 10_000_000  # a stamp from the future: clocks on PTP agree within microseconds, on NTP within ~1 ms
+LONGEST_NAME = 64
+MOST_IGNORED_KINDS = 64
+
+# field: lowest, highest value that a real lens can report
+LENS_RANGES = {
+    "focal_length_mm": (1.0, 5000.0),
+    "focus_distance_m": (0.0, 100_000.0),
+    "f_stop": (0.1, 256.0),
+    "entrance_pupil_m": (-2.0, 2.0),
+    "zoom_encoder": (0.0, 1.0),
+    "focus_encoder": (0.0, 1.0),
+    "iris_encoder": (0.0, 1.0),
+}
+
+
+class Decoder:
+    """Datagrams in, samples out, counts of everything.
+
+    accepted, rejects, ignored count messages; a datagram is one message, except an OSC bundle, which has several.
+    A payload that cannot be taken apart counts as one rejected message. `ignored`: well-formed, but not for us.
+    """
+
+    def __init__(
+        self,
+        protocol: str,
+        messages_in: Callable[[bytes], list],
+        sample_of: Callable[[Any, Datagram], CameraSample | None],
+    ):
+        self.protocol = protocol
+        self.accepted = 0
+        self.rejects: Counter[str] = Counter()
+        self.ignored: Counter[str] = Counter()
+        self.last_reject: ProtocolError | None = None
+        self._messages_in, self._sample_of = messages_in, sample_of
+
+    def decode(self, datagram: Datagram) -> list[CameraSample]:
+        """Every sample in it. A bad message never hides a good one beside it, and never raises."""
+        samples = []
+        try:
+            messages = self._messages_in(datagram.payload)
+        except ProtocolError as error:
+            self._reject(error)
+            return samples
+        for message in messages:
+            try:
+                sample = self._sample_of(message, datagram)
+            except NotForUs as other:
+                known = other.kind in self.ignored or len(self.ignored) < MOST_IGNORED_KINDS
+                self.ignored[other.kind if known else "others"] += 1
+            except ProtocolError as error:
+                self._reject(error)
+            else:
+                self.accepted += 1
+                if sample is not None:
+                    samples.append(sample)
+        return samples
+
+    def _reject(self, error: ProtocolError) -> None:
+        self.rejects[error.reason] += 1
+        self.last_reject = error
+
+
+class NotForUs(Exception):
+    """A well-formed message of a kind that nobody asked for. Caught by `Decoder`, never seen outside."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+
+
+def checked(sample: CameraSample, protocol: str, payload: bytes) -> CameraSample:
+    """The sample with an exactly unit quaternion, or ProtocolError: what no camera on a stage can say is refused."""
+
+    def refuse(reason: str, message: str):
+        raise ProtocolError(protocol, reason, message, payload)
+
+    name = sample.camera_id
+    if not (0 < len(name) <= LONGEST_NAME and name.isprintable()):
+        refuse("bad-camera-id", f"expected 1 to {LONGEST_NAME} printable characters, got {name[:80]!r}")
+    position, q = sample.world_from_tracker.position_m, sample.world_from_tracker.wxyz
+    if not all(map(math.isfinite, position + q)):
+        refuse("not-finite", f"position {position}, quaternion {q}: has the tracker lost the camera?")
+    if max(map(abs, position)) > FARTHEST_M:
+        refuse("too-far", f"position {position} m: expected within {FARTHEST_M:.0f} m; is the unit cm or mm?")
+    norm = math.sqrt(sum(c * c for c in q))
+    if abs(norm - 1) > UNIT_TOLERANCE:
+        refuse("not-a-rotation", f"quaternion {q} has length {norm:.4g}, expected 1")
+    early_ns = sample.captured_at_ns - sample.received_at_ns
+    if not -OLDEST_STAMP_NS <= early_ns <= NEWEST_STAMP_NS:
+        refuse(
+            "bad-stamp",
+            f"captured {-early_ns / 1e9:.3f} s before it was received: the tracker must be on the house clock (PTP),"
+            " or send 0 to have its datagrams stamped on arrival",
+        )
+    for field, (lowest, highest) in LENS_RANGES.items():
+        value = getattr(sample.lens, field)
+        if value is not None and not lowest <= value <= highest:
+            refuse("bad-lens", f"{field} {value}: expected {lowest} to {highest}")
+    sign = -1.0 if q[0] < 0 else 1.0
+    w, x, y, z = (sign * c / norm for c in q)
+    return msgspec.structs.replace(sample, world_from_tracker=Pose((w, x, y, z), position))
+
+

@@ -1,0 +1,269 @@
+"""Where the camera is at the instant a frame is shown. Between the decoders and the FrameRequest.
+
+Samples come at the tracker's own rate and moments; frames are shown at the wall's. Between two samples the pose is
+interpolated; beyond the newest it goes on at constant velocity for a bounded time, then it is held:
+
+    captured:   •    •    •    •    •  newest
+    frame at:      measured            |   predicted    |   held        |   lost (pose still held)
+                                       0            horizon_ns       lost_ns          age
+
+Nothing ever makes the picture jump. A sample that no camera can follow (a corrupted datagram, a tracker that mistakes
+a marker) is kept aside; when several in a row agree, the tracker means it. After such a jump, or when samples return
+after a hold, the pose is blended over from where it stood. All of it is a function of the samples added so far and of
+the instant asked for: no clock is read, and asking changes nothing.
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from statistics import median
+
+import msgspec
+
+from ledvolume.camera import Camera, CameraSample, LensReading, Rig, Tracking, entrance_pupil
+from ledvolume.pose import Pose, Vec3, canonical, from_rotation_vector, interpolate, multiply, rotation_vector
+
+NEVER_NS = 2**63 - 1  # age of a camera that never had a sample
+REMEMBERED_SAMPLES = 1024
+REMEMBERED_RETURNS = 16
+STILL = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a pose is trusted, and what a camera can do.
+
+    A sample is off if it is farther from where it was expected than slack + speed·jitter + ½·acceleration·dt².
+    The accelerations are those of a hand-held whip pan (about five times gravity); the slacks those of a poor tracker;
+    `jitter_s` is how far the stamps of datagrams without `captured_at` may be off. Zoom is in natural logarithm.
+    """
+
+    horizon_ns: int = 100_000_000
+    lost_ns: int = 1_000_000_000
+    blend_ns: int = 300_000_000
+    velocity_window_ns: int = 50_000_000
+    slack_m: float = 0.010
+    slack_rad: float = 0.017
+    slack_zoom: float = 0.05
+    jitter_s: float = 0.010
+    acceleration_m_s2: float = 50.0
+    acceleration_rad_s2: float = 100.0
+    zoom_per_s: float = 10.0
+    speed_m_s: float = 10.0
+    speed_rad_s: float = 15.0
+    agreeing_samples: int = 3
+
+
+class _Knot(msgspec.Struct):
+    """A sample in the timeline. starts_anew: it does not continue the movement of the one before."""
+
+    at_ns: int
+    pose: Pose
+    lens: LensReading
+    starts_anew: bool
+    velocity: tuple[Vec3, Vec3] | None = None  # (m/s, rad/s) of the world's axes; computed when first needed
+
+
+class _Return(msgspec.Struct, frozen=True):
+    """The movement starts anew at at_ns. Frames from seen_from_ns on know of it; until settled_at_ns they blend over
+    from `stood`, the pose that frames before it showed."""
+
+    at_ns: int
+    seen_from_ns: int
+    settled_at_ns: int
+    stood: Pose
+
+
+class Timeline:
+    """The recent past of one camera, and so its near future.
+
+    rig: camera_id "*" takes every camera. initial: stage_from_camera until the first sample has come.
+    lead_ns: how long before a frame is shown its camera is asked for (FrameClock.lead_ns): a blend begins with the
+    first frame that can know of it. `accepted` and `rejects` count samples.
+    """
+
+    def __init__(self, rig: Rig, initial: Pose = Pose(), limits: Limits = Limits(), lead_ns: int = 0):
+        self.rig, self.initial, self.limits, self.lead_ns = rig, initial, limits, lead_ns
+        self.accepted = 0
+        self.rejects: Counter[str] = Counter()
+        self._knots: list[_Knot] = []
+        self._times: list[int] = []
+        self._returns: list[_Return] = []
+        self._suspects: list[CameraSample] = []
+
+    def add(self, sample: CameraSample) -> None:
+        """Take a sample in, or count why not: other-camera, duplicate, late, implausible-jump.
+
+        A sample captured before the newest one is not used: what was shown cannot be changed, and what will be shown
+        follows from the newest.
+        """
+        if self.rig.camera_id not in ("*", sample.camera_id):
+            self.rejects["other-camera"] += 1
+            return
+        at_ns = sample.captured_at_ns - self.rig.latency_ns
+        if self._knots and at_ns <= self._times[-1]:
+            self.rejects["duplicate" if at_ns == self._times[-1] else "late"] += 1
+            return
+        if not self._knots or self._follows(sample, at_ns):
+            self._suspects.clear()
+            self._append(sample, at_ns, starts_anew=bool(self._knots) and at_ns - self._times[-1] > self.limits.horizon_ns)
+            return
+        if self._suspects and not self._agrees(self._suspects[-1], sample):
+            self._suspects.clear()
+        self._suspects.append(sample)
+        if len(self._suspects) < self.limits.agreeing_samples:
+            self.rejects["implausible-jump"] += 1
+            return
+        for i, suspect in enumerate(self._suspects):
+            self._append(suspect, suspect.captured_at_ns - self.rig.latency_ns, starts_anew=i == 0)
+        self.accepted += 1 - len(self._suspects)  # the earlier ones were counted as jumps when they came
+        self._suspects.clear()
+
+    def camera_at(self, present_at_ns: int) -> Camera:
+        """The camera as it will be at this instant, by all that is known now."""
+        if not self._knots:
+            _, lens = entrance_pupil(self.rig, Pose(), LensReading())
+            return Camera(self.initial, lens, "lost", NEVER_NS, self.rig.camera_id)
+        pose, reading, tracking, age_ns = self._state_at(present_at_ns)
+        stage_from_camera, lens = entrance_pupil(self.rig, pose, reading)
+        return Camera(stage_from_camera, lens, tracking, age_ns, self.rig.camera_id)
+
+    def _state_at(self, t_ns: int) -> tuple[Pose, LensReading, Tracking, int]:
+        """Pose of the tracked point, lens, tracking, age (since the newest sample not after t)."""
+        known, latest_return = bisect_right(self._times, t_ns), None
+        for latest_return in reversed(self._returns):
+            if t_ns >= latest_return.seen_from_ns:
+                break
+            known, latest_return = min(known, bisect_left(self._times, latest_return.at_ns)), None
+        i = max(known - 1, 0)
+        knot = self._knots[i]
+        age_ns = max(t_ns - knot.at_ns, 0)
+        following = self._knots[i + 1] if i + 1 < len(self._knots) else None
+        if t_ns < knot.at_ns:
+            pose, lens, tracking = knot.pose, knot.lens, "held"
+        elif following is not None and not following.starts_anew:
+            fraction = (t_ns - knot.at_ns) / (following.at_ns - knot.at_ns)
+            pose = interpolate(knot.pose, following.pose, fraction)
+            lens, tracking = _between(knot.lens, following.lens, fraction), "measured"
+        else:
+            ahead_s = min(age_ns, self.limits.horizon_ns) / 1e9
+            pose, lens = _moved(knot.pose, self._velocity(i) or STILL, ahead_s), knot.lens
+            tracking = self._tracking(age_ns)
+        if latest_return is not None and t_ns < latest_return.settled_at_ns:
+            weight = (t_ns - latest_return.seen_from_ns) / self.limits.blend_ns
+            pose = interpolate(latest_return.stood, pose, weight * weight * (3 - 2 * weight))
+            tracking = "predicted" if tracking == "measured" else tracking
+        return pose, lens, tracking, age_ns
+
+    def _tracking(self, age_ns: int) -> Tracking:
+        if age_ns == 0:
+            return "measured"
+        if age_ns <= self.limits.horizon_ns:
+            return "predicted"
+        return "held" if age_ns <= self.limits.lost_ns else "lost"
+
+    def _append(self, sample: CameraSample, at_ns: int, starts_anew: bool) -> None:
+        if starts_anew:
+            seen_from_ns = max(sample.received_at_ns + self.lead_ns, at_ns)
+            stood, settled_at_ns = self._state_at(seen_from_ns)[0], seen_from_ns + self.limits.blend_ns
+            self._returns = self._returns[1 - REMEMBERED_RETURNS :]
+            self._returns.append(_Return(at_ns, seen_from_ns, settled_at_ns, stood))
+        self._knots.append(_Knot(at_ns, sample.world_from_tracker, sample.lens, starts_anew))
+        self._times.append(at_ns)
+        self.accepted += 1
+        if len(self._knots) > 2 * REMEMBERED_SAMPLES:
+            del self._knots[:REMEMBERED_SAMPLES], self._times[:REMEMBERED_SAMPLES]
+
+    def _velocity(self, i: int) -> tuple[Vec3, Vec3] | None:
+        """(m/s, rad/s) at knot i: the median over pairs half a window apart, so that one bad sample has no say.
+
+        None where samples are too few or too close to tell.
+        """
+        knot = self._knots[i]
+        if knot.velocity is None:
+            first = i
+            while (
+                first > 0
+                and not self._knots[first].starts_anew
+                and knot.at_ns - self._times[first] < self.limits.velocity_window_ns
+                and knot.at_ns - self._times[first - 1] <= self.limits.horizon_ns
+            ):
+                first -= 1
+            window = self._knots[first : i + 1]
+            half = len(window) // 2
+            # Bursts of datagrams stamped on arrival lie microseconds apart: such pairs say nothing about velocity.
+            pairs = [(a, b) for a, b in zip(window, window[half:]) if b.at_ns - a.at_ns >= self.limits.jitter_s * 5e8]
+            knot.velocity = _median_velocity(pairs) if pairs else None
+        return knot.velocity
+
+    def _follows(self, sample: CameraSample, at_ns: int) -> bool:
+        """Can a camera that moved as ours did be here now? Judged at the entrance pupil. After `lost_ns`: anywhere."""
+        newest, limits = self._knots[-1], self.limits
+        dt_s = (at_ns - newest.at_ns) / 1e9
+        if dt_s * 1e9 > limits.lost_ns:
+            return True
+        velocity = self._velocity(len(self._knots) - 1)
+        expected = _moved(newest.pose, velocity or STILL, dt_s)
+        off_m, off_rad, off_zoom = self._difference(expected, newest.lens, sample.world_from_tracker, sample.lens)
+        if velocity is None:
+            speed_m_s, speed_rad_s, span_s = limits.speed_m_s, limits.speed_rad_s, limits.jitter_s + dt_s
+        else:
+            speed_m_s, speed_rad_s, span_s = math.hypot(*velocity[0]), math.hypot(*velocity[1]), limits.jitter_s
+        return (
+            off_m <= limits.slack_m + speed_m_s * span_s + limits.acceleration_m_s2 * dt_s * dt_s / 2
+            and off_rad <= limits.slack_rad + speed_rad_s * span_s + limits.acceleration_rad_s2 * dt_s * dt_s / 2
+            and off_zoom <= limits.slack_zoom + limits.zoom_per_s * dt_s
+        )
+
+    def _agrees(self, suspect: CameraSample, sample: CameraSample) -> bool:
+        """Do two samples in a row speak of the same camera, at any speed that a camera can have?"""
+        limits = self.limits
+        dt_s = (sample.captured_at_ns - suspect.captured_at_ns) / 1e9
+        if not 0 < dt_s * 1e9 <= limits.horizon_ns:
+            return False
+        off_m, off_rad, off_zoom = self._difference(
+            suspect.world_from_tracker, suspect.lens, sample.world_from_tracker, sample.lens
+        )
+        span_s = dt_s + limits.jitter_s
+        return (
+            off_m <= limits.slack_m + limits.speed_m_s * span_s
+            and off_rad <= limits.slack_rad + limits.speed_rad_s * span_s
+            and off_zoom <= limits.slack_zoom + limits.zoom_per_s * span_s
+        )
+
+    def _difference(self, a: Pose, a_lens: LensReading, b: Pose, b_lens: LensReading) -> tuple[float, float, float]:
+        """(m, rad, log of zoom) between two cameras, at the entrance pupil."""
+        stage_from_a, lens_a = entrance_pupil(self.rig, a, a_lens)
+        stage_from_b, lens_b = entrance_pupil(self.rig, b, b_lens)
+        off_m = math.dist(stage_from_a.position_m, stage_from_b.position_m)
+        dot = abs(sum(p * q for p, q in zip(stage_from_a.wxyz, stage_from_b.wxyz)))
+        off_rad = 2 * math.acos(min(dot, 1.0))
+        return off_m, off_rad, abs(math.log(lens_b.focal_length_mm / lens_a.focal_length_mm))
+
+
+def _moved(pose: Pose, velocity: tuple[Vec3, Vec3], seconds: float) -> Pose:
+    (vx, vy, vz), (wx, wy, wz) = velocity
+    x, y, z = pose.position_m
+    turn = from_rotation_vector((wx * seconds, wy * seconds, wz * seconds))
+    return Pose(canonical(multiply(turn, pose.wxyz)), (x + vx * seconds, y + vy * seconds, z + vz * seconds))
+
+
+def _median_velocity(pairs: list[tuple[_Knot, _Knot]]) -> tuple[Vec3, Vec3]:
+    linear, angular = [], []
+    for a, b in pairs:
+        seconds = (b.at_ns - a.at_ns) / 1e9
+        w, x, y, z = a.pose.wxyz
+        turn = rotation_vector(multiply(b.pose.wxyz, (w, -x, -y, -z)))
+        linear.append([(q - p) / seconds for p, q in zip(a.pose.position_m, b.pose.position_m)])
+        angular.append([c / seconds for c in turn])
+    return tuple(map(median, zip(*linear))), tuple(map(median, zip(*angular)))
+
+
+def _between(a: LensReading, b: LensReading, fraction: float) -> LensReading:
+    """A reading between two; a value that only one of them has is that of a."""
+    if a == b:
+        return a
+    values = {}
+    for name in LensReading.__struct_fields__:
+        p, q = getattr(a, name), getattr(b, name)
+        values[name] = p if p is None or q is None else p + (q - p) * fraction
+    return LensReading(**values)
