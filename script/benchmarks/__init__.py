@@ -1,0 +1,1 @@
+"""Benchmarks: each module is one question, answered by functions that return rows (script/measure.py)."""

@@ -1,0 +1,58 @@
+"""How fast nerfstudio's own renderer draws rays of the shipped place on this machine's CPU.
+
+nerfstudio runs in its own process and environment (.venv-train, made on first use) with the thread count and the chunk
+size that suit it best, so that what we compare ourselves with is not held back.
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from measure import ROOT, Row
+
+DOOR = ROOT / "configs" / "places" / "lund-door"
+
+
+def door_rays(columns: int = 128, rows: int = 96) -> tuple[np.ndarray, np.ndarray]:
+    """Origins and unit directions, (N, 3) float32 in the field's frame: from the middle of the photographers, at the door.
+
+    60° wide, looking along the field's +Y, as the photographs do.
+    """
+    half = np.tan(np.radians(30))
+    x, z = np.meshgrid(np.linspace(-half, half, columns), np.linspace(half, -half, rows) * rows / columns)
+    directions = np.stack([x, np.ones_like(x), z], -1).reshape(-1, 3)
+    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+    return np.zeros_like(directions, dtype=np.float32), directions.astype(np.float32)
+
+
+def stock_render_speed(origins: np.ndarray, directions: np.ndarray, run: Path = DOOR) -> dict:
+    """{n_rays, best: {rays_per_s, seconds, threads, chunk}, tried: […]} of nerfstudio on these rays (field frame)."""
+    subprocess.run([ROOT / "script" / "bootstrap", "--train"], check=True)
+    # Our own thread settings are not meant for it: it tries the counts that it is given.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")} | {"PYTHONWARNINGS": "ignore"}
+    threads = ",".join(str(n) for n in (1, 2, 4, 8, 16) if n <= (os.cpu_count() or 1))
+    with tempfile.TemporaryDirectory() as folder:
+        rays = Path(folder) / "rays.npz"
+        np.savez(rays, origins=origins, directions=directions)
+        command = [ROOT / ".venv-train" / "bin" / "python", Path(__file__).with_name("nerfstudio_stock.py"), run, rays]
+        done = subprocess.run([*command, "--threads", threads], env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(f"nerfstudio's renderer stopped with exit code {done.returncode}; its words are above")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def stock_nerfstudio() -> Iterable[Row]:
+    """nerfstudio's own renderer on the shipped place, CPU, best of thread counts and chunk sizes"""
+    measured = stock_render_speed(*door_rays())
+    for tried in measured["tried"]:
+        print(f"        {tried['threads']} threads, {tried['chunk']} rays a chunk: {tried['rays_per_s']:.0f} rays/s")
+    best = measured["best"]
+    yield Row(f"nerfstudio's own renderer ({best['threads']} threads)", best["rays_per_s"], "rays/s")
+
+
+MEASUREMENTS = (stock_nerfstudio,)

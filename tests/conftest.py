@@ -1,0 +1,27 @@
+"""What every test run needs before its first test: an OpenGL that runs our shaders. Missing, the run fails; it never skips."""
+
+import moderngl
+import pytest
+
+OPENGL = 430  # compute shaders
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Makes and drops one context without a window, and says what will render."""
+    try:
+        context = moderngl.create_context(standalone=True, backend="egl", require=OPENGL)
+    except Exception as error:
+        pytest.exit(
+            f"no OpenGL {OPENGL / 100:.1f} through EGL, and the tests run the real shaders: {error}\n"
+            "script/bootstrap installs Mesa's software renderer (libegl1 libgl1 libgl1-mesa-dri) where there is no GPU.",
+            returncode=1,
+        )
+    session.config.stash[RENDERER] = f"{context.info['GL_RENDERER']}, OpenGL {context.version_code / 100:.1f}"
+    context.release()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"renderer: {config.stash.get(RENDERER, 'none')}"
+
+
+RENDERER = pytest.StashKey[str]()
