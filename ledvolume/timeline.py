@@ -105,7 +105,8 @@ class Timeline:
             return
         if not self._knots or self._follows(sample, at_ns):
             self._suspects.clear()
-            self._append(sample, at_ns, starts_anew=bool(self._knots) and at_ns - self._times[-1] > self.limits.horizon_ns)
+            was_held = bool(self._knots) and at_ns - self._times[-1] > self.limits.horizon_ns
+            self._append(sample, at_ns, known_at_ns=sample.received_at_ns if was_held else None)
             return
         if self._suspects and not self._agrees(self._suspects[-1], sample):
             self._suspects.clear()
@@ -114,7 +115,8 @@ class Timeline:
             self.rejects["implausible-jump"] += 1
             return
         for i, suspect in enumerate(self._suspects):
-            self._append(suspect, suspect.captured_at_ns - self.rig.latency_ns, starts_anew=i == 0)
+            known_at_ns = sample.received_at_ns if i == 0 else None
+            self._append(suspect, suspect.captured_at_ns - self.rig.latency_ns, known_at_ns)
         self.accepted += 1 - len(self._suspects)  # the earlier ones were counted as jumps when they came
         self._suspects.clear()
 
@@ -161,13 +163,14 @@ class Timeline:
             return "predicted"
         return "held" if age_ns <= self.limits.lost_ns else "lost"
 
-    def _append(self, sample: CameraSample, at_ns: int, starts_anew: bool) -> None:
-        if starts_anew:
-            seen_from_ns = max(sample.received_at_ns + self.lead_ns, at_ns)
+    def _append(self, sample: CameraSample, at_ns: int, known_at_ns: int | None) -> None:
+        """known_at_ns: the movement starts anew with this sample, as we know since then."""
+        if known_at_ns is not None:
+            seen_from_ns = max(known_at_ns + self.lead_ns, at_ns)
             stood, settled_at_ns = self._state_at(seen_from_ns)[0], seen_from_ns + self.limits.blend_ns
             self._returns = self._returns[1 - REMEMBERED_RETURNS :]
             self._returns.append(_Return(at_ns, seen_from_ns, settled_at_ns, stood))
-        self._knots.append(_Knot(at_ns, sample.world_from_tracker, sample.lens, starts_anew))
+        self._knots.append(_Knot(at_ns, sample.world_from_tracker, sample.lens, known_at_ns is not None))
         self._times.append(at_ns)
         self.accepted += 1
         if len(self._knots) > 2 * REMEMBERED_SAMPLES:

@@ -1,0 +1,47 @@
+"""The command line: parsing and plain errors only. A command is one module of `commands` and one line here.
+
+A command module has `arguments(parser)`, which declares, and `run(args) -> int`, which does. It is imported only when
+it is the one that was asked for, so that `ledvolume --help` and the light commands start at once.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+
+from ledvolume.errors import LedvolumeError
+
+# name: module, one line of help
+COMMANDS = {
+    "serve": ("ledvolume.commands.serve", "render a show and stream it to the wall"),
+    "tile": ("ledvolume.commands.tile", "receive one tile: show, save or verify it"),
+    "bake": ("ledvolume.commands.bake", "make a scene for the wall from a nerfstudio checkpoint"),
+    "listen": ("ledvolume.commands.listen", "print what a camera tracker sends, and why it is refused"),
+    "simulate": ("ledvolume.commands.simulate", "send a recorded or built-in camera move, as a tracker would"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="ledvolume", description="Live NeRF environments on LED volumes.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module_name, help_line) in COMMANDS.items():
+        command = commands.add_parser(name, help=help_line, description=help_line)
+        if name in argv[:1]:
+            module = importlib.import_module(module_name)
+            command.formatter_class = argparse.RawDescriptionHelpFormatter
+            command.description = module.__doc__
+            module.arguments(command)
+            command.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except LedvolumeError as error:
+        print(f"ledvolume {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # whoever read our output has gone (`| head`): nothing is wrong, and nothing more can be said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

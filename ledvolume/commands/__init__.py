@@ -1,0 +1,1 @@
+"""The commands of `ledvolume`: each has `arguments(parser)` and `run(args) -> int`. cli.py lists them."""
