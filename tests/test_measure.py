@@ -3,8 +3,9 @@
 import json
 import math
 
-import measure
 import pytest
+
+import measure
 from measure import Row
 
 
