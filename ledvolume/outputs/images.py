@@ -102,7 +102,8 @@ def saved_frames(folder: Path) -> Iterator[Frame]:
     for line in lines:
         by_index.setdefault(line.request.index, []).append(line)
     for _, images in sorted(by_index.items()):
-        yield Frame(images[0].request, {image.tile: saved_image(Path(folder) / image.file, image.pixel_format) for image in images})
+        pixels = {image.tile: saved_image(Path(folder) / image.file, image.pixel_format) for image in images}
+        yield Frame(images[0].request, pixels)
 
 
 def saved_image(path: Path, name: PixelFormat) -> np.ndarray:

@@ -16,7 +16,7 @@ QUEUE_MESSAGES = 4
 
 
 class TileReceiver:
-    """Subscribes to `tiles` of the server at `uri`; to all of them if none is named. Connects whenever the server is there.
+    """Subscribes to `tiles` of the server at `uri`; to all of them if none is named. Connects when it can.
 
     rejected: how many messages were refused, by reason (parts, header, version, size, crc).
     Option: server_key_file (the server's public CurveZMQ certificate, where it has one).

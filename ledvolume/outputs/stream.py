@@ -25,6 +25,7 @@ from ledvolume.outputs import wire
 HEARTBEAT_MS = 2000
 LINGER_MS = 300
 QUEUE_FRAMES = 2
+COPIED_BELOW = 65536  # bytes: less than this is copied faster than it is lent and given back
 
 
 class _Tile(NamedTuple):
@@ -61,33 +62,39 @@ class StreamOutput:
             if isinstance(error, OutputError):
                 raise
             raise OutputError(f"{uri}: cannot listen there: {error}. Is another server running?") from error
+        # pyzmq's own wrapper around this costs 0.3 us a part; 256 tiles are 768 parts a frame.
+        self._send = super(zmq.Socket, self._socket).send
         self.uri = "stream" + self._socket.last_endpoint.decode().removeprefix("tcp")
         self._subscriptions: set[bytes] = set()
         self._tiles: dict[str, _Tile] = {}
         self._frames = self._messages = self._bytes = 0
 
     def send(self, frame: Frame) -> None:
-        """Hand every tile that has a receiver to ZMQ; never waits. Raises OutputError for pixels that have no format."""
+        """Hand every tile that has a receiver to ZMQ; never waits. Raises OutputError for pixels without a format."""
         images, tiles = frame.images, self._tiles
         if self._drain_subscriptions() or images.keys() != tiles.keys():
             tiles.clear()
             self._socket.sndhwm = self._queue_frames * max(len(images), 1)
         shared = wire.frame_piece(self._frames, self._clock_ns(), frame.request)
-        send, more = self._socket.send, zmq.SNDMORE
+        send, more = self._send, zmq.SNDMORE
+        messages = sent_bytes = 0
         for name, image in images.items():
             tile = tiles.get(name)
             if tile is None or tile.shape != image.shape or tile.dtype != image.dtype:
                 tile = tiles[name] = self._tile(name, image)
             if tile.has_receiver:
+                header, size = wire.header(shared, tile.header_piece, image), image.nbytes
                 send(tile.topic, more)
-                send(wire.header(shared, tile.header_piece, image), more)
-                send(image, 0, False)
-                self._messages += 1
-                self._bytes += image.nbytes
+                send(header, more)
+                send(image, 0, size < COPIED_BELOW)
+                messages += 1
+                sent_bytes += size
         self._frames += 1
+        self._messages += messages
+        self._bytes += sent_bytes
 
     def counters(self) -> dict[str, int]:
-        """Frames, tile messages and pixel bytes handed to ZMQ, and for how many tiles of the last frame someone listens."""
+        """Frames, tile messages and pixel bytes handed to ZMQ; how many tiles of the last frame have a receiver."""
         listened = sum(tile.has_receiver for tile in self._tiles.values())
         return {"frames": self._frames, "messages": self._messages, "bytes": self._bytes, "tiles_listened": listened}
 

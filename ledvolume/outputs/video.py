@@ -19,7 +19,8 @@ class VideoWriter:
         self._av, self._path, self._size_px = av, Path(path), tuple(size_px)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = av.open(str(path), "w", options={"movflags": "faststart"})
-        self._stream = self._file.add_stream("libx264", rate=Fraction(rate), options={"crf": str(crf), "preset": "veryfast"})
+        options = {"crf": str(crf), "preset": "veryfast"}
+        self._stream = self._file.add_stream("libx264", rate=Fraction(rate), options=options)
         self._stream.width, self._stream.height = size_px
         self._stream.pix_fmt = "yuv420p"
         # Untagged, players guess BT.601 for small pictures and BT.709 for large ones: greens shift.
@@ -34,7 +35,7 @@ class VideoWriter:
         if rgb.shape != expected or rgb.dtype != np.uint8:
             raise OutputError(f"{self._path}: expected a frame of {expected} uint8, got {rgb.shape} {rgb.dtype}")
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-        frame = frame.reformat(format="yuv420p", src_colorspace="ITU709", dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
         frame.pts, self._frames = self._frames, self._frames + 1
         self._file.mux(self._stream.encode(frame))
 

@@ -90,9 +90,9 @@ def received_tile(parts, received_at_ns: int) -> ReceivedTile:
         raise ProtocolError("stream", "header", str(error), bytes(parts[1][:2000])) from error
     if header.stream != VERSION:
         raise ProtocolError("stream", "version", f"expected version {VERSION}, got {header.stream}")
-    expected, got = byte_count(header.resolution_px, header.pixel_format), len(parts[2])
-    if min(header.resolution_px) < 1 or expected != got:
-        raise ProtocolError("stream", "size", f"{header.resolution_px} {header.pixel_format} is {expected} B, got {got}")
+    size, got = byte_count(header.resolution_px, header.pixel_format), len(parts[2])
+    if min(header.resolution_px) < 1 or size != got:
+        raise ProtocolError("stream", "size", f"{header.resolution_px} {header.pixel_format} is {size} B, got {got}")
     crc = crc32(parts[2])
     if crc != header.crc32:
         raise ProtocolError("stream", "crc", f"{header.tile}: header says {header.crc32:08x}, pixels are {crc:08x}")
