@@ -20,7 +20,7 @@ import msgspec
 from ledvolume.camera import CameraSample
 from ledvolume.errors import ConfigError, ProtocolError
 from ledvolume.protocols import Decoder, open_decoder
-from ledvolume.protocols.osc_map import PRESETS
+from ledvolume.protocols.osc_map import PRESETS, load_map
 from ledvolume.sources import Datagram, UdpSource, ZmqSource, open_source
 
 SHOWN_BYTES = 64
@@ -41,7 +41,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     source = open_source(args.uri)
     try:
-        decoder = open_decoder(source.protocol, args.preset, args.map, _sensor_mm(args.sensor))
+        osc_map = load_map(args.map) if args.map else None
+        decoder = open_decoder(source.protocol, args.preset, osc_map, _sensor_mm(args.sensor))
         show = _print_json if args.json else _LiveLine(source, decoder)
         _listen(source, decoder, show, args.seconds, args.count)
     finally:
@@ -109,7 +110,8 @@ class _LiveLine:
             if time.monotonic() >= self._next_s:
                 self._next_s = time.monotonic() + 0.2
                 end = "\r" if self._console.is_terminal else "\n"
-                self._console.print(self._line(what), end=end, overflow="crop", no_wrap=True, soft_wrap=not self._console.is_terminal)
+                is_file = not self._console.is_terminal  # a file takes whole lines
+                self._console.print(self._line(what), end=end, overflow="crop", no_wrap=True, soft_wrap=is_file)
 
     def _line(self, sample: CameraSample) -> str:
         (x, y, z), (qw, qx, qy, qz) = sample.world_from_tracker.position_m, sample.world_from_tracker.wxyz

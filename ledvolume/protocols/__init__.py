@@ -3,11 +3,12 @@
 A protocol is one module with `decoder(…) -> Decoder` and `encode(sample, …) -> bytes`, and one line here.
 """
 
-from pathlib import Path
+import msgspec
 
 from ledvolume.errors import ConfigError
-from ledvolume.protocols import native, osc, osc_map
+from ledvolume.protocols import native, osc
 from ledvolume.protocols.decoder import Decoder
+from ledvolume.protocols.osc_map import OscMap, preset_map
 
 DECODERS = {"osc": osc.decoder, "native": native.decoder}
 ENCODERS = {"osc": osc.encode, "native": native.encode}
@@ -15,21 +16,21 @@ ENCODERS = {"osc": osc.encode, "native": native.encode}
 
 def open_decoder(
     protocol: str,
-    preset: str = "",
-    map_file: str | Path = "",
+    preset: str | None = None,
+    osc_map: OscMap | None = None,
     sensor_mm: tuple[float, float] | None = None,
 ) -> Decoder:
-    """A decoder by name. For OSC: a preset or a map file, otherwise all presets; `sensor_mm` makes fields of view
-    into focal lengths, unless the map file has its own."""
+    """A decoder by name. For OSC: of a preset or a map (`load_map`, `as_map`), else of all presets.
+
+    sensor_mm makes fields of view into focal lengths, unless the map has its own.
+    """
     if protocol not in DECODERS:
         raise ConfigError(protocol, "protocol", f"one of {', '.join(DECODERS)}", protocol)
     if protocol != "osc":
-        if preset or map_file:
-            raise ConfigError(protocol, "map", "presets and maps only for osc", preset or str(map_file))
+        if preset or osc_map:
+            raise ConfigError(protocol, "map", "no preset and no map: only osc has them", preset or "a map")
         return DECODERS[protocol]()
-    if preset and map_file:
-        raise ConfigError("osc", "map", "either a preset or a map file", f"{preset} and {map_file}")
-    if not map_file:
-        return osc.decoder(osc_map.preset_map(preset, sensor_mm))
-    from_file = osc_map.load_map(map_file)
-    return osc.decoder(osc_map.OscMap(from_file.messages, from_file.sensor_mm or sensor_mm))
+    if preset and osc_map:
+        raise ConfigError("osc", "map", "either a preset or a map", f"{preset} and a map")
+    osc_map = osc_map or preset_map(preset or "")
+    return osc.decoder(msgspec.structs.replace(osc_map, sensor_mm=osc_map.sensor_mm or sensor_mm))

@@ -120,5 +120,3 @@ def checked(sample: CameraSample, protocol: str, payload: bytes) -> CameraSample
     sign = -1.0 if q[0] < 0 else 1.0
     w, x, y, z = (sign * c / norm for c in q)
     return msgspec.structs.replace(sample, world_from_tracker=Pose((w, x, y, z), position))
-
-

@@ -10,6 +10,7 @@ PART_WINDOW_NS and none comes twice; a pose that stays incomplete is counted as 
 
 import math
 import re
+from collections.abc import Set
 from typing import NamedTuple
 
 from pythonosc.osc_message import OscMessage as ParsedMessage
@@ -116,7 +117,7 @@ class _Reader:
         rule, camera_id = self._rule_of(message)
         fields = _read_arguments(message, rule)
         camera_id = rule.camera_id or fields.pop("camera_id", camera_id)
-        if not _is_whole(fields):
+        if not _is_whole(fields.keys()):
             fields = self._joined(camera_id, fields, datagram.received_at_ns, message)
             if fields is None:
                 return None
@@ -153,7 +154,9 @@ class _Reader:
     def _joined(self, camera_id: str, fields: dict, now_ns: int, message: bytes) -> dict | None:
         """All fields once the last part has come; None before. A part that comes twice starts the pose anew."""
         part = self._parts.pop(camera_id, None)
-        is_stale = part is not None and (now_ns - part.since_ns > PART_WINDOW_NS or not fields.keys().isdisjoint(part.fields))
+        is_stale = part is not None and (
+            now_ns - part.since_ns > PART_WINDOW_NS or not self._parts_wanted.isdisjoint(fields.keys() & part.fields.keys())
+        )
         if part is None or is_stale:
             if len(self._parts) >= MOST_CAMERAS:
                 raise ProtocolError("osc", "too-many-cameras", f"{MOST_CAMERAS} incomplete poses already", message)
@@ -163,8 +166,8 @@ class _Reader:
             return part.fields
         self._parts[camera_id] = part
         if is_stale:
-            missing = ", ".join(sorted(self._parts_wanted - part.fields.keys()))
-            raise ProtocolError("osc", "incomplete-pose", f"{camera_id}: a part of the last pose is missing; now waiting for {missing}", message)
+            text = f"{camera_id}: parts of the last pose never came, expected {', '.join(sorted(self._parts_wanted))}"
+            raise ProtocolError("osc", "incomplete-pose", text, message)
         return None
 
 
@@ -210,16 +213,16 @@ def _read_arguments(message: bytes, rule: Rule) -> dict:
     return fields
 
 
-def _is_whole(fields: dict) -> bool:
-    return POSITION <= fields.keys() and (QUATERNION <= fields.keys() or {"pan", "tilt"} <= fields.keys())
+def _is_whole(fields: Set[str]) -> bool:
+    return POSITION <= fields and (QUATERNION <= fields or {"pan", "tilt"} <= fields)
 
 
 def _parts_wanted(all_rules: tuple[Rule, ...]) -> frozenset:
     """The fields that make a pose out of partial messages: all pose fields that those of the map mention."""
     pose_fields = [{a.field for a in rule.arguments} & (POSITION | QUATERNION | EULER) for rule in all_rules]
-    partial = [(rule, fields) for rule, fields in zip(all_rules, pose_fields) if not _is_whole(dict.fromkeys(fields))]
+    partial = [(rule, fields) for rule, fields in zip(all_rules, pose_fields) if not _is_whole(fields)]
     wanted = frozenset().union(*(fields for _, fields in partial))
-    if partial and not _is_whole(dict.fromkeys(wanted)):
+    if partial and not _is_whole(wanted):
         raise ConfigError("osc map", "messages", "messages that together give x y z and a rotation", sorted(wanted))
     if len({(rule.axes, rule.rotation_order) for rule, _ in partial}) > 1:
         raise ConfigError("osc map", "messages", "the same axes in all messages that share a pose", "different ones")

@@ -120,13 +120,18 @@ class Rule(NamedTuple):
 def load_map(path: str | Path) -> OscMap:
     """A map from a TOML file of its own."""
     try:
-        data = tomllib.loads(Path(path).read_text())
-        osc_map = msgspec.convert(data, OscMap)
+        return as_map(tomllib.loads(Path(path).read_text()), path)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(path, "file", "a TOML file with [[messages]]", str(error)) from None
+
+
+def as_map(table: dict, file: str | Path) -> OscMap:
+    """A map from a table of a show file, checked."""
+    try:
+        osc_map = msgspec.convert(table, OscMap)
     except msgspec.ValidationError as error:
-        raise ConfigError(path, "[[messages]]", "an OSC map (ledvolume/protocols/osc_map.py)", str(error)) from None
-    rules(osc_map, str(path))
+        raise ConfigError(file, "[[messages]]", "an OSC map (docs/tracking.md)", str(error)) from None
+    rules(osc_map, str(file))
     return osc_map
 
 
