@@ -81,8 +81,7 @@ def run(measurements: Iterable[Measurement], out: Path) -> bool:
     rows: list[Row] = []
     chosen = list(measurements)
     for number, measurement in enumerate(chosen, 1):
-        what = (measurement.__doc__ or measurement.__name__).strip().splitlines()[0]
-        print(f"[{number}/{len(chosen)}] {measurement.__name__}: {what}", flush=True)
+        print(f"[{number}/{len(chosen)}] {measurement.__name__}: {what_it_does(measurement)}", flush=True)
         started = time.monotonic()
         try:
             measured = list(measurement())
@@ -93,13 +92,18 @@ def run(measurements: Iterable[Measurement], out: Path) -> bool:
         print(f"        {time.monotonic() - started:.1f} s", flush=True)
         for row in measured:
             told = "" if row.holds else f"   falls short of {row.bar_text}" if row.bar else "   not measured"
-            print(f"        {row.name}: {figure(row.value)} {row.unit}{told}", flush=True)
+            print(f"        {row.name}: {f'{figure(row.value)} {row.unit}'.rstrip()}{told}", flush=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps([row.as_dict() for row in rows], indent=1, ensure_ascii=False) + "\n")
     short = [row for row in rows if not row.holds]
     print(f"\n{table(rows)}\n")
     print(f"{len(rows) - len(short)} of {len(rows)} rows hold; written to {out.relative_to(ROOT)}")
     return bool(rows) and not short
+
+
+def what_it_does(measurement: Measurement) -> str:
+    """The first line of its docstring."""
+    return (measurement.__doc__ or measurement.__name__).strip().splitlines()[0]
 
 
 def matching(measurements: Iterable[Measurement], pattern: str | None) -> list[Measurement]:

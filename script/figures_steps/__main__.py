@@ -21,7 +21,7 @@ def main() -> int:
     chosen = measure.matching(step.MEASUREMENTS, arguments.only)
     if arguments.list:
         for measurement in chosen:
-            print(f"{measurement.__name__}: {(measurement.__doc__ or '').strip().splitlines()[0]}")
+            print(f"{measurement.__name__}: {measure.what_it_does(measurement)}")
         return 0
     if not chosen:
         parser.error(f"no measurement of {arguments.step} has {arguments.only!r} in its name (see --list)")
