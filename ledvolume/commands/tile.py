@@ -1,4 +1,12 @@
-"""`ledvolume tile`: a receiver of wall tiles, to look at them, to save them or to check the stream."""
+"""Receive wall tiles from a server: to look at them, to save them or to check the stream.
+
+  ledvolume tile stream://127.0.0.1:5560 --tile left --window
+  ledvolume tile stream://127.0.0.1:5560 --tile left --tile right --verify --seconds 60 --json
+  ledvolume tile "stream://10.0.0.5:5560?server_key_file=keys/stream.key" --save out/tiles --every 5
+
+--save and --save-raw write DIR/TILE/INDEX.png or .npy, and into DIR a line of JSON per image. Ends with a summary, also
+on SIGINT and SIGTERM; the exit status is 0 if every tile asked for arrived and no message was refused, else 1.
+"""
 
 import argparse
 import signal
@@ -14,8 +22,6 @@ from ledvolume.outputs.receive import TileReceiver
 from ledvolume.outputs.tally import TileTally
 from ledvolume.outputs.wire import ReceivedTile
 
-HELP = "receive wall tiles from a server: show, save or verify them"
-
 QUIET_S = 3.0
 
 
@@ -24,8 +30,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tile", metavar="NAME", action="append", default=[], help="may be given again; none: all tiles")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--verify", action="store_true", help="count frames, gaps and crc errors, measure latency")
-    what.add_argument("--save", metavar="DIR", type=Path, help="PNG files and a line of JSON per image")
-    what.add_argument("--save-raw", metavar="DIR", type=Path, help="the same as .npy: larger, ten times faster to write")
+    what.add_argument("--save", metavar="DIR", type=Path, help="write PNG files")
+    what.add_argument("--save-raw", metavar="DIR", type=Path, help="write .npy files: larger, faster")
     what.add_argument("--window", action="store_true", help="show the tiles side by side (needs glfw and a display)")
     parser.add_argument("--every", metavar="N", type=int, default=1, help="save only frames whose index is a multiple of N")
     parser.add_argument("--seconds", metavar="S", type=float, help="stop after S seconds")
@@ -34,7 +40,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 if every tile asked for arrived and no message was refused, else 1. SIGINT and SIGTERM end with the summary."""
     if args.every < 1:
         raise OutputError(f"--every: expected 1 or more, got {args.every}")
     stopped = []

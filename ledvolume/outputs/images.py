@@ -114,7 +114,8 @@ def saved_image(path: Path, name: PixelFormat) -> np.ndarray:
 
     with av.open(str(path)) as file:
         image = next(file.decode(video=0))
-    values = image.to_ndarray(format="rgb24" if name == "rgb8" else "rgb48le")
+    # PyAV's rows may be padded
+    values = np.ascontiguousarray(image.to_ndarray(format="rgb24" if name == "rgb8" else "rgb48le"))
     return rgb10_packed(values >> 6) if name == "rgb10" else values
 
 

@@ -45,6 +45,7 @@ def shaped(buffer, resolution_px: tuple[int, int], name: PixelFormat) -> np.ndar
 
 
 def byte_count(resolution_px: tuple[int, int], name: PixelFormat) -> int:
+    """Bytes of an image. resolution_px: width, height."""
     dtype, channels = PIXEL_FORMATS[name]
     return resolution_px[0] * resolution_px[1] * channels * dtype.itemsize
 

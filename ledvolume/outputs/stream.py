@@ -51,7 +51,7 @@ class StreamOutput:
                 "?secret_key_file=keys/stream.key_secret; on a closed network add ?insecure=yes instead"
             )
         self._queue_frames = _queue_frames(address)
-        self._clock_ns = clock_ns
+        self._clock_ns, self._started_at_ns = clock_ns, clock_ns()
         self._context = zmq.Context()
         # XPUB, not PUB: the same on the wire, but it also says who listens to what.
         self._socket = self._context.socket(zmq.XPUB)
@@ -75,7 +75,7 @@ class StreamOutput:
         if self._drain_subscriptions() or images.keys() != tiles.keys():
             tiles.clear()
             self._socket.sndhwm = self._queue_frames * max(len(images), 1)
-        shared = wire.frame_piece(self._frames, self._clock_ns(), frame.request)
+        shared = wire.frame_piece(self._started_at_ns, self._frames, self._clock_ns(), frame.request)
         send, more = self._send, zmq.SNDMORE
         messages = sent_bytes = 0
         for name, image in images.items():
@@ -127,10 +127,10 @@ def _set_up(socket: zmq.Socket, address: wire.Address, key_file: Path | None) ->
     # Who is silent for three beats (stopped, unplugged) is disconnected and its queue freed; it reconnects by itself.
     socket.heartbeat_ivl, socket.heartbeat_timeout = HEARTBEAT_MS, 3 * HEARTBEAT_MS
     if key_file:
-        socket.curve_server = True
-        socket.curve_secretkey = curve_keys(key_file)[1]
-        if socket.curve_secretkey is None:
+        _, secret = curve_keys(key_file)
+        if secret is None:
             raise OutputError(f"{key_file}: has no secret key; expected the .key_secret file of the pair")
+        socket.curve_server, socket.curve_secretkey = True, secret
     socket.bind(address.endpoint)
 
 

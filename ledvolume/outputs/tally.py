@@ -14,7 +14,7 @@ class TileTally:
     """Counts one tile's frames.
 
     lost: sent, never arrived (gaps in the stream's sequence). skipped: never sent, the server was late (gaps in the
-    frame index beyond that). restarts: the sequence went back, so the server began anew.
+    frame index beyond that). restarts: the server began anew.
     """
 
     def __init__(self):
@@ -28,11 +28,11 @@ class TileTally:
         if self.last is None:
             self.first = tile
         else:
-            sent = header.sequence - self.last.header.sequence
-            ticked = header.request.index - self.last.header.request.index
-            if sent > 0:
+            before = self.last.header
+            if header.started_at_ns == before.started_at_ns:
+                sent = header.sequence - before.sequence
                 self.lost += sent - 1
-                self.skipped += max(ticked - sent, 0)
+                self.skipped += max(header.request.index - before.request.index - sent, 0)
             else:
                 self.restarts += 1
         self.frames += 1

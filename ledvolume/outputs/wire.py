@@ -30,11 +30,12 @@ DEFAULT_PORT = 5560
 class Header(msgspec.Struct, frozen=True):
     """What a message says about its pixels.
 
-    sequence counts the frames that the output sent: a gap in it is a loss on the way, while a gap in
-    `request.index` alone is a frame that the server was too late for.
+    sequence counts the frames that the output sent since `started_at_ns`: a gap in it is a loss on the way, while a
+    gap in `request.index` alone is a frame that the server was too late for.
     """
 
     stream: int
+    started_at_ns: int
     sequence: int
     sent_at_ns: int
     request: FrameRequest
@@ -59,11 +60,10 @@ def topic(tile: str) -> bytes:
     return tile.encode() + b"\n"
 
 
-def frame_piece(sequence: int, sent_at_ns: int, request: FrameRequest) -> bytes:
+def frame_piece(started_at_ns: int, sequence: int, sent_at_ns: int, request: FrameRequest) -> bytes:
     """The header's start, the same for all tiles of a frame."""
-    return b'{"stream":%d,"sequence":%d,"sent_at_ns":%d,"request":%b,' % (
-        VERSION, sequence, sent_at_ns, msgspec.json.encode(request),
-    )  # fmt: skip
+    fields = (VERSION, started_at_ns, sequence, sent_at_ns, msgspec.json.encode(request))
+    return b'{"stream":%d,"started_at_ns":%d,"sequence":%d,"sent_at_ns":%d,"request":%b,' % fields
 
 
 def tile_piece(tile: str, image: np.ndarray) -> bytes:
