@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from ledvolume.scenes import nerfstudio_shim
+from ledvolume.scenes.checkpoint import plain_yaml, read_tensors, run_files
 
 nerfstudio_shim.prepare()
 
@@ -28,29 +28,13 @@ from nerfstudio.data.scene_box import SceneBox  # noqa: E402
 from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig  # noqa: E402
 
 
-class PlainLoader(yaml.SafeLoader):
-    """Reads nerfstudio's YAML without its Python objects: a tagged node becomes the plain value under it."""
-
-
-def plain(loader: PlainLoader, _suffix: str, node: yaml.Node):
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return loader.construct_scalar(node)
-
-
-PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", plain)
-
-
 def stock_nerfacto(run: Path) -> NerfactoModel:
     """nerfstudio's model of a run, in evaluation mode, on the CPU."""
-    settings = yaml.load((run / "config.yml").read_text(), Loader=PlainLoader)["pipeline"]["model"]
+    config, checkpoint = run_files(run)
+    settings = plain_yaml(config)["pipeline"]["model"]
     known = {k: v for k, v in settings.items() if k in NerfactoModelConfig.__dataclass_fields__ and k != "_target"}
     known["camera_optimizer"] = CameraOptimizerConfig(mode=settings["camera_optimizer"]["mode"])
-    newest = max((run / "nerfstudio_models").glob("step-*.ckpt"))
-    tensors = torch.load(newest, map_location="cpu", weights_only=True)["pipeline"]
-    state = {k.removeprefix("_model."): v for k, v in tensors.items()}
+    _, state = read_tensors(checkpoint)
     photographs = len(state["field.embedding_appearance.embedding.weight"])
 
     model = NerfactoModelConfig(**known).setup(
@@ -59,7 +43,7 @@ def stock_nerfacto(run: Path) -> NerfactoModel:
     missing, unexpected = model.load_state_dict(state, strict=False)
     lost = [name for name in missing if not name.startswith("lpips.")]
     if lost or unexpected:
-        raise SystemExit(f"{newest}: not the model of its config.yml: missing {lost}, unexpected {unexpected}")
+        raise SystemExit(f"{checkpoint}: not the model of its config.yml: missing {lost}, unexpected {unexpected}")
     return model.eval()
 
 
