@@ -80,9 +80,11 @@ class StreamOutput:
         messages = sent_bytes = 0
         for name, image in images.items():
             tile = tiles.get(name)
-            if tile is None or tile.shape != image.shape or tile.dtype != image.dtype:
+            # `is not`: NumPy's own types are single objects, and another one only costs a new tile_piece
+            if tile is None or tile.dtype is not image.dtype or tile.shape != image.shape:
                 tile = tiles[name] = self._tile(name, image)
             if tile.has_receiver:
+                # All that can raise comes before the first part: half a message would swallow the next one.
                 header, size = wire.header(shared, tile.header_piece, image), image.nbytes
                 send(tile.topic, more)
                 send(header, more)
