@@ -34,7 +34,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     A sample is off if it is farther from where it was expected than slack + speed·jitter + ½·acceleration·dt².
     The accelerations are those of a hand-held whip pan (about five times gravity); the slacks those of a poor tracker;
-    `jitter_s` is how far the stamps of datagrams without `captured_at` may be off. Zoom is in natural logarithm.
+    `jitter_s` is how far the stamps of datagrams without `captured_at` may be off. Zoom is in natural logarithm, and
+    3/s is twenty times in a second.
     """
 
     horizon_ns: int = 100_000_000
@@ -43,11 +44,11 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     velocity_window_ns: int = 50_000_000
     slack_m: float = 0.010
     slack_rad: float = 0.017
-    slack_zoom: float = 0.05
+    slack_zoom: float = 0.01
     jitter_s: float = 0.010
     acceleration_m_s2: float = 50.0
     acceleration_rad_s2: float = 100.0
-    zoom_per_s: float = 10.0
+    zoom_per_s: float = 3.0
     speed_m_s: float = 10.0
     speed_rad_s: float = 15.0
     agreeing_samples: int = 3

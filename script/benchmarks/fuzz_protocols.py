@@ -2,7 +2,7 @@
 
 Neither OSC nor msgpack carries a checksum, so a flipped bit can make another valid message. Hence two claims:
 a datagram that is refused (by the decoder, or its sample by the timeline) changes nothing, to the last bit;
-one that passes as a camera's own movement moves it by no more than such a movement (`BOUND_M`, `BOUND_RAD`).
+one that passes as a camera's own movement moves it by no more than such a movement (BOUND_M, BOUND_RAD, BOUND_ZOOM).
 """
 
 import math
@@ -31,6 +31,7 @@ START_NS = 1_790_000_000_000_000_000
 _LIMITS, _STEP_S = Limits(), STEP_NS / 1e9
 BOUND_M = _LIMITS.slack_m + _LIMITS.acceleration_m_s2 * _STEP_S**2 / 2
 BOUND_RAD = _LIMITS.slack_rad + _LIMITS.acceleration_rad_s2 * _STEP_S**2 / 2
+BOUND_ZOOM = _LIMITS.slack_zoom + _LIMITS.zoom_per_s * _STEP_S / 2  # a hostile datagram comes half a step after the last
 
 VMC = osc_map.preset_map("vmc", SENSOR_MM)
 WIRES = {
@@ -44,7 +45,7 @@ def fuzz(n: int, seed: int) -> dict:
     """n hostile datagrams, shared evenly between the wires. Counts, and how far the camera ever stood from the truth."""
     out = Counter(datagrams=0, exceptions=0, not_counted=0, refused_but_moved=0, accepted=0, rejected=0, ignored=0, implausible=0)
     reasons: Counter[str] = Counter()
-    farthest_m = farthest_rad = 0.0
+    farthest_m = farthest_rad = farthest_zoom = 0.0
     first_exception = None
     for index, (protocol, encode) in enumerate(WIRES.values()):
         random_numbers = random.Random(f"{seed} {index}")
@@ -71,15 +72,17 @@ def fuzz(n: int, seed: int) -> dict:
             out["accepted"] += decoder.accepted > accepted_before
             if timeline.accepted == timeline_before:
                 out["refused_but_moved"] += after != before
-            off_m, off_rad = _distance(after, truth)
+            off_m, off_rad, off_zoom = _distance(after, truth)
             farthest_m, farthest_rad = max(farthest_m, off_m), max(farthest_rad, off_rad)
-            out["moved"] += off_m > 1e-6 or off_rad > 1e-6
+            farthest_zoom = max(farthest_zoom, off_zoom)
+            out["moved"] += max(off_m, off_rad, off_zoom) > 1e-6
             now_ns = _true_pose(encode, decoder, timeline, now_ns)
         out["rejected"] += decoder.rejects.total()
         out["ignored"] += decoder.ignored.total()
         out["implausible"] += timeline.rejects["implausible-jump"]
         reasons += decoder.rejects
-    extremes = {"farthest_m": farthest_m, "farthest_rad": farthest_rad, "bound_m": BOUND_M, "bound_rad": BOUND_RAD}
+    extremes = {"farthest_m": farthest_m, "farthest_rad": farthest_rad, "farthest_zoom": farthest_zoom}
+    extremes |= {"bound_m": BOUND_M, "bound_rad": BOUND_RAD, "bound_zoom": BOUND_ZOOM}
     return {**out, **extremes, "reasons": dict(reasons), "first_exception": first_exception}
 
 
@@ -98,11 +101,12 @@ def _messages(decoder) -> int:
     return decoder.accepted + decoder.rejects.total() + decoder.ignored.total()
 
 
-def _distance(a: Camera, b: Camera) -> tuple[float, float]:
-    """(m, rad); the angle through its sine, which is exact near zero."""
+def _distance(a: Camera, b: Camera) -> tuple[float, float, float]:
+    """(m, rad, log of zoom); the angle through its sine, which is exact near zero."""
     p, q = a.stage_from_camera, b.stage_from_camera
     chord = math.dist(p.wxyz, q.wxyz)
-    return math.dist(p.position_m, q.position_m), 4 * math.asin(min(chord / 2, 1.0))
+    zoom = abs(math.log(a.lens.focal_length_mm / b.lens.focal_length_mm))
+    return math.dist(p.position_m, q.position_m), 4 * math.asin(min(chord / 2, 1.0)), zoom
 
 
 def random_bytes(r: random.Random, real: bytes) -> bytes:
