@@ -235,13 +235,16 @@ class Timeline:
         )
 
     def _difference(self, a: Pose, a_lens: LensReading, b: Pose, b_lens: LensReading) -> tuple[float, float, float]:
-        """(m, rad, log of zoom) between two cameras, at the entrance pupil."""
-        stage_from_a, lens_a = entrance_pupil(self.rig, a, a_lens)
-        stage_from_b, lens_b = entrance_pupil(self.rig, b, b_lens)
-        off_m = math.dist(stage_from_a.position_m, stage_from_b.position_m)
-        dot = abs(sum(p * q for p, q in zip(stage_from_a.wxyz, stage_from_b.wxyz)))
-        off_rad = 2 * math.acos(min(dot, 1.0))
-        return off_m, off_rad, abs(math.log(lens_b.focal_length_mm / lens_a.focal_length_mm))
+        """(m, rad, log of zoom) between two cameras, at the entrance pupil; in the world, where distances are the same."""
+        off_m = math.dist(self._pupil_in_world(a, a_lens), self._pupil_in_world(b, b_lens))
+        dot = abs(sum(p * q for p, q in zip(a.wxyz, b.wxyz)))
+        rig_mm = self.rig.lens.focal_length_mm
+        zoom = (b_lens.focal_length_mm or rig_mm) / (a_lens.focal_length_mm or rig_mm)
+        return off_m, 2 * math.acos(min(dot, 1.0)), abs(math.log(zoom))
+
+    def _pupil_in_world(self, world_from_tracker: Pose, reading: LensReading) -> Vec3:
+        pupil_m = self.rig.lens.entrance_pupil_m if reading.entrance_pupil_m is None else reading.entrance_pupil_m
+        return world_from_tracker.apply(self.rig.tracker_from_camera.apply((0.0, pupil_m, 0.0)))
 
 
 def _moved(pose: Pose, velocity: tuple[Vec3, Vec3], seconds: float) -> Pose:

@@ -20,7 +20,7 @@ from ledvolume.camera import CameraSample, LensReading
 from ledvolume.errors import ConfigError, ProtocolError
 from ledvolume.pose import Pose, Quat, multiply
 from ledvolume.protocols.decoder import Decoder, NotForUs, checked
-from ledvolume.protocols.osc_map import ANY, EULER, FIELDS, POSITION, QUATERNION, TEXT, OscMap, Rule, preset_map, rules
+from ledvolume.protocols.osc_map import EULER, FIELDS, POSITION, QUATERNION, OscMap, Rule, preset_map, rules
 from ledvolume.sources import Datagram
 
 LONGEST_ADDRESS = 256
@@ -30,7 +30,6 @@ PART_WINDOW_NS = 20_000_000
 MOST_CAMERAS = 64
 
 _FIXED_SIZES = {"i": 4, "f": 4, "h": 8, "d": 8, "t": 8, "T": 0, "F": 0, "N": 0}
-_TEXT_TYPES, _NUMBER_TYPES = "s", "fdih"
 _HALF_AXES = {"pan": (0.0, 0.0, 1.0), "tilt": (1.0, 0.0, 0.0), "roll": (0.0, 1.0, 0.0)}
 _MAPPED_CACHE = 256
 
@@ -187,8 +186,7 @@ def _read_arguments(message: bytes, rule: Rule) -> dict:
     if not rule.required <= len(tags) <= len(rule.arguments):
         refuse("argument-count", f"expected {rule.required} to {len(rule.arguments)} arguments, got {len(tags)}")
     for tag, argument in zip(tags, rule.arguments):
-        kind = FIELDS[argument.field]
-        types = "sfdihtTFN" if kind is ANY else _TEXT_TYPES if kind is TEXT else _NUMBER_TYPES
+        types = FIELDS[argument.field].types
         if tag not in types:
             refuse("argument-type", f"{argument.field}: expected an argument of type {' or '.join(types)}, got {tag!r}")
     try:

@@ -16,7 +16,7 @@ An argument is a field with its unit, - before it turns its sign:
     fov_vertical fov_horizontal deg rad           becomes a focal length if the map has `sensor_mm`, else unused
     focal_length focus_distance entrance_pupil    m cm mm in ft; focal length and focus 0 = not known
     f_stop zoom_encoder focus_encoder iris_encoder    no unit; encoders 0 to 1
-    captured_at                ns us ms s         house clock since 1970; 0 = not known; ns needs OSC type h
+    captured_at                ns us ms s         house clock since 1970, as OSC type h or d; 0 = not known
     camera_id status           text
     skip                       anything
 
@@ -33,16 +33,28 @@ import msgspec
 from ledvolume.errors import ConfigError
 from ledvolume.pose import Vec3
 
-LENGTHS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}
-ANGLES = {"deg": math.pi / 180, "rad": 1.0}
-TIMES_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-NUMBER, TEXT, ANY = {"": 1.0}, {"": "text"}, {"": "any"}
+
+class Kind(NamedTuple):
+    """A kind of argument: the OSC types it may come in, its units with what makes ours of them, whether - turns it."""
+
+    types: str
+    units: dict[str, float | int]
+    is_signed: bool = True
+
+
+NUMBER = Kind("fdih", {"": 1.0})
+LENGTH = Kind("fdih", {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048})
+ANGLE = Kind("fdih", {"deg": math.pi / 180, "rad": 1.0})
+# No 32-bit floats for time: seconds since 1970 would be two minutes apart.
+TIME = Kind("hdi", {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}, is_signed=False)
+TEXT = Kind("s", {"": 1}, is_signed=False)
+ANY = Kind("sfdihtTFN", {"": 1}, is_signed=False)
 
 FIELDS = {
-    **dict.fromkeys(("x", "y", "z", "focal_length", "focus_distance", "entrance_pupil"), LENGTHS),
-    **dict.fromkeys(("pan", "tilt", "roll", "fov_vertical", "fov_horizontal"), ANGLES),
+    **dict.fromkeys(("x", "y", "z", "focal_length", "focus_distance", "entrance_pupil"), LENGTH),
+    **dict.fromkeys(("pan", "tilt", "roll", "fov_vertical", "fov_horizontal"), ANGLE),
     **dict.fromkeys(("qw", "qx", "qy", "qz", "f_stop", "zoom_encoder", "focus_encoder", "iris_encoder"), NUMBER),
-    "captured_at": TIMES_NS,
+    "captured_at": TIME,
     **dict.fromkeys(("camera_id", "status"), TEXT),
     "skip": ANY,
 }
@@ -181,15 +193,13 @@ def _rule(message: OscMessage, file: str, key: str) -> Rule:
 
 def _argument(text: str, file: str, key: str) -> Argument:
     field, _, unit = text.removeprefix("-").partition(" ")
-    units = FIELDS.get(field)
-    if units is None:
+    kind = FIELDS.get(field)
+    if kind is None:
         raise ConfigError(file, key, f"one of {', '.join(FIELDS)}", text)
-    if unit not in units:
-        expected = f"{field} with a unit, one of {', '.join(units)}" if "" not in units else f"{field} without a unit"
-        raise ConfigError(file, key, expected, text)
+    if unit not in kind.units:
+        units = "no unit" if "" in kind.units else f"a unit, one of {', '.join(kind.units)}"
+        raise ConfigError(file, key, f"{field} with {units}", text)
     is_turned = text.startswith("-")
-    if units in (TEXT, ANY, TIMES_NS):
-        if is_turned:
-            raise ConfigError(file, key, f"{field} has no sign", text)
-        return Argument(field, units[unit] if units is TIMES_NS else 1, unit)
-    return Argument(field, -units[unit] if is_turned else units[unit], unit)
+    if is_turned and not kind.is_signed:
+        raise ConfigError(file, key, f"{field} without a sign", text)
+    return Argument(field, -kind.units[unit] if is_turned else kind.units[unit], unit)
