@@ -22,7 +22,7 @@ from ledvolume.errors import ConfigError
 from ledvolume.pose import Pose, pan_tilt_roll
 from ledvolume.protocols import DECODERS, ENCODERS, open_decoder
 from ledvolume.protocols.osc_map import PRESETS, OscMap, OscMessage, as_map, load_map, preset_map
-from ledvolume.sources import Datagram, address, open_sender, open_source
+from ledvolume.sources import SO_TIMESTAMPNS, Datagram, address, open_sender, open_source
 
 NOW = 1_790_000_000_000_000_000
 H = math.sqrt(0.5)
@@ -257,6 +257,16 @@ def test_parts_of_different_poses_are_never_joined():
     assert decoder.rejects == {"incomplete-pose": 2}
 
 
+def test_cameras_that_stop_halfway_do_not_keep_new_ones_out():
+    osc_map = OscMap((OscMessage("/*/position", ("x m", "y m", "z m")), OscMessage("/*/rotation", ("qw", "qx", "qy", "qz"))))
+    decoder = open_decoder("osc", osc_map=osc_map)
+    for k in range(100):
+        decoder.decode(Datagram("", osc(f"/{k}/position", 1.0, 2.0, 3.0), NOW))
+    assert decoder.rejects == {"too-many-cameras": 36}
+    decoder.decode(Datagram("", osc("/A/position", 1.0, 2.0, 3.0), NOW + 10**9))
+    assert len(decoder.decode(Datagram("", osc("/A/rotation", 1.0, 0.0, 0.0, 0.0), NOW + 10**9))) == 1
+
+
 BAD_MAPS = {
     "unknown field": ({"address": "/t", "arguments": ["pitch deg"]}, r"messages\[0\].arguments\[0\].*one of x, y"),
     "no unit": ({"address": "/t", "arguments": ["x"]}, "x with a unit, one of m, cm, mm, in, ft"),
@@ -323,6 +333,7 @@ REFUSED_OSC = {
     # python-osc's own OscBundle never comes back from this one
     "bundle with a negative size": (bundle() + struct.pack(">i", -4), "truncated"),
     "bundles 3000 deep": (NESTED, "bad-bundle"),
+    "bundle of more messages than anyone sends": (bundle(*[OURS] * 300), "bad-bundle"),
     "bundle of empty elements": (bundle(b"", b""), "bad-bundle"),
 }
 
@@ -526,6 +537,16 @@ def test_the_kernel_stamps_a_datagram_when_it_arrives_not_when_it_is_read():
     assert time.time_ns() - d.received_at_ns > 240_000_000
     assert source.unstamped == 0
     close(source)
+
+
+def test_a_datagram_that_the_kernel_did_not_stamp_is_stamped_when_read_and_counted():
+    source, sender, _ = connected("osc+udp")
+    source._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 0)  # as on another kernel than Linux
+    sender.send(b"/x")
+    d = only(drained(source, 1))
+    assert abs(time.time_ns() - d.received_at_ns) < 1_000_000_000
+    assert source.unstamped == 1
+    close(source, sender)
 
 
 def test_a_drain_takes_no_more_than_a_frame_can_bear():

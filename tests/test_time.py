@@ -14,6 +14,9 @@ from ledvolume.moves import open_move
 from ledvolume.pose import Pose, pan_tilt_roll
 from ledvolume.timeline import NEVER_NS, REMEMBERED_SAMPLES, Limits, Timeline
 
+settings.register_profile("house", deadline=None, derandomize=True)  # the same cases on every machine, however busy
+settings.load_profile("house")
+
 MS = 1_000_000
 T0 = 1_790_000_000_000_000_000
 FILM = Fraction(24000, 1001)

@@ -10,6 +10,7 @@ import math
 import sys
 import time
 from fractions import Fraction
+from functools import partial
 
 from ledvolume.camera import CameraSample, LensReading
 from ledvolume.clock import SECOND_NS, FrameClock, frame_rate
@@ -37,8 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(args.to, "protocol", f"one of {', '.join(ENCODERS)}", where.protocol)
     encode = ENCODERS[where.protocol]
     if where.protocol == "osc":
-        preset = osc_map.preset_map(args.preset)
-        encode = lambda sample: ENCODERS["osc"](sample, preset)  # noqa: E731
+        encode = partial(encode, osc_map=osc_map.preset_map(args.preset))
     lens = LensReading(focal_length_mm=args.focal_mm)
     seconds = math.inf if args.loop else move.duration_s
     seconds = seconds if args.seconds is None else min(seconds, args.seconds)

@@ -26,6 +26,7 @@ from ledvolume.sources import Datagram
 LONGEST_ADDRESS = 256
 LONGEST_MESSAGE = 2048
 DEEPEST_BUNDLE = 8
+MOST_MESSAGES = 256  # in one bundle: a VMC performer sends some 120
 PART_WINDOW_NS = 20_000_000
 MOST_CAMERAS = 64
 
@@ -69,6 +70,8 @@ def _unpack_bundle(bundle: bytes, messages: list[bytes], depth: int) -> None:
         if size == 0 or size % 4:
             raise ProtocolError("osc", "bad-bundle", f"element of {size} bytes, expected a multiple of 4", bundle)
         element = bundle[start + 4 : end]
+        if len(messages) == MOST_MESSAGES:
+            raise ProtocolError("osc", "bad-bundle", f"more than {MOST_MESSAGES} messages", bundle)
         if element.startswith(b"/"):
             messages.append(element)
         else:
@@ -157,6 +160,8 @@ class _Reader:
             now_ns - part.since_ns > PART_WINDOW_NS or not self._parts_wanted.isdisjoint(fields.keys() & part.fields.keys())
         )
         if part is None or is_stale:
+            if len(self._parts) >= MOST_CAMERAS:
+                self._parts = {c: p for c, p in self._parts.items() if now_ns - p.since_ns <= PART_WINDOW_NS}
             if len(self._parts) >= MOST_CAMERAS:
                 raise ProtocolError("osc", "too-many-cameras", f"{MOST_CAMERAS} incomplete poses already", message)
             part = _Part(now_ns, {})

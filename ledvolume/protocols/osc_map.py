@@ -100,6 +100,8 @@ PRESETS = {
 
 
 class Argument(NamedTuple):
+    """One argument taken apart; scale makes our unit of the sender's, with its sign."""
+
     field: str
     scale: float | int
     unit: str
