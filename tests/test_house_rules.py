@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(p for folder in ("ledvolume", "calibration", "script") for p in (ROOT / folder).rglob("*.py"))
 PRODUCT = [p for p in SOURCES if p.relative_to(ROOT).parts[0] != "script"]
+COMMANDS = sorted(p for p in (ROOT / "script").iterdir() if p.is_file() and not p.suffix)
 SHADERS = sorted((ROOT / "ledvolume" / "render" / "shaders").glob("*.glsl"))
 
 MAY_CALL_OPENGL = re.compile(r"ledvolume/(render/.*|outputs/window)\.py")
@@ -145,10 +146,13 @@ def test_what_the_readme_says_to_run_is_there():
     assert not {path for path in told if not (ROOT / path).exists()}
 
 
-@pytest.mark.parametrize("script", ["bootstrap", "test", "bench", "figures"])
-def test_commands_can_be_run_as_they_are(script):
-    path = ROOT / "script" / script
-    assert path.stat().st_mode & 0o111 and path.read_text().startswith("#!/usr/bin/env ")
+@pytest.mark.parametrize("command", COMMANDS, ids=name_of)
+def test_commands_can_be_run_as_they_are(command):
+    assert command.stat().st_mode & 0o111 and command.read_text().startswith("#!/usr/bin/env ")
+
+
+def test_the_commands_that_the_project_promises_are_there():
+    assert {"bootstrap", "test", "bench", "figures"} <= {p.name for p in COMMANDS}
 
 
 def test_locks_name_no_address_and_pin_every_package_with_a_hash():
