@@ -1,0 +1,103 @@
+"""Render a show and stream it to the wall, until Ctrl+C.
+
+  ledvolume serve configs/demo.toml
+  ledvolume serve configs/demo.toml --rate 24 --seconds 60 --status out/status.json
+  ledvolume serve configs/demo.toml --source osc+udp://0.0.0.0:9000 --output "stream://*:5560?insecure=yes"
+
+--source and --output stand in for the addresses of the show file, in their order. Port 0 takes a free one; the status
+file names it. Ends with a summary; exit status 1 if no frame was sent.
+"""
+
+import argparse
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from ledvolume.config import Show, load_show
+from ledvolume.errors import ConfigError
+from ledvolume.server import serve
+
+LINE_EVERY_S = 5.0  # where the live line cannot be rewritten: a log
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("show", metavar="SHOW.toml", type=Path, help="the show file")
+    parser.add_argument("--seconds", metavar="N", type=float, help="stop after N seconds")
+    parser.add_argument("--status", metavar="FILE.json", type=Path, help="rewritten every second; the summary at the end")
+    parser.add_argument("--rate", metavar="FPS", help='frames per second instead of the show\'s, such as "24000/1001"')
+    parser.add_argument("--source", metavar="URI", action="append", default=[], help="instead of the show's source; again: the next")
+    parser.add_argument("--output", metavar="URI", action="append", default=[], help="instead of the show's outputs")
+
+
+def run(args: argparse.Namespace) -> int:
+    show = load_show(args.show, **({"rate": args.rate} if args.rate else {}))
+    show = with_addresses(show, args.source, args.output)
+    stopped = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.append(True))
+    if args.status:
+        args.status.parent.mkdir(parents=True, exist_ok=True)
+    terminal = LiveLine()
+    terminal.say(f"{show.name}: {len(show.stage.tiles)} tiles at {show.rate} fps; loading")
+    summary = serve(
+        show,
+        seconds=args.seconds,
+        status_file=args.status,
+        live_line=terminal.show,
+        warn=terminal.say,
+        is_stopped=lambda: bool(stopped),
+    )
+    terminal.say(in_words(summary))
+    return 0 if summary["frames"] else 1
+
+
+def with_addresses(show: Show, sources: list[str], outputs: list[str]) -> Show:
+    """The show with other addresses; a source keeps its map."""
+    if len(sources) > len(show.sources):
+        raise ConfigError(show.file, "--source", f"at most as many as the show has sources, {len(show.sources)}", sources)
+    changed = [msgspec.structs.replace(spec, uri=uri) for spec, uri in zip(show.sources, sources)]
+    return msgspec.structs.replace(
+        show, sources=(*changed, *show.sources[len(sources) :]), outputs=tuple(outputs) or show.outputs
+    )
+
+
+class LiveLine:
+    """One line on a terminal that is rewritten, with lasting lines above it; in a log, a line now and then."""
+
+    def __init__(self, file=sys.stderr):
+        self._file, self._is_terminal = file, file.isatty()
+        self._next_s = 0.0
+        self._open = False
+
+    def show(self, line: str) -> None:
+        if self._is_terminal:
+            self._file.write(f"\r\x1b[K{line}")
+            self._open = True
+        elif time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + LINE_EVERY_S
+            self._file.write(f"{line}\n")
+        self._file.flush()
+
+    def say(self, words: str) -> None:
+        self._file.write(f"{chr(10) if self._open else ''}{words}\n")
+        self._file.flush()
+        self._open = False
+
+
+def in_words(summary: dict) -> str:
+    """The summary for people, in two lines."""
+    latency, frame_ms = summary["pose_to_send_ms"], summary["frame_ms"]
+    lines = [
+        f"{summary['frames']} frames at {summary['fps']} fps on {summary['renderer']}, {summary['frames_late']} late, "
+        f"{summary['frames_skipped']} skipped; {summary['poses_received']} poses, "
+        f"{sum(summary['poses_refused'].values())} refused {summary['poses_refused'] or ''}".rstrip()
+    ]
+    if latency and frame_ms:
+        lines.append(
+            f"pose to send p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms; "
+            f"a frame p50 {frame_ms['p50']:.1f} ms, p99 {frame_ms['p99']:.1f} ms"
+        )
+    return "\n".join(lines)

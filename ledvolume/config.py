@@ -1,0 +1,403 @@
+"""Show files: TOML → Show, a frozen value. The first thing the server does; nothing after it checks a show again.
+
+A show names its frame rate, its places (baked scenes and where they lie on the stage), the stage, cameras, sources and
+outputs. configs/demo.toml is the annotated example; docs/show.md lists every key. Files named in a show are relative to it.
+What is refused is refused with file, key path, what was expected and what was got.
+"""
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, get_args
+
+import msgspec
+
+from ledvolume.camera import Lens, Rig
+from ledvolume.clock import SECOND_NS, frame_rate
+from ledvolume.errors import ConfigError
+from ledvolume.frustum import Footprint
+from ledvolume.outputs.pixels import PixelFormat
+from ledvolume.pose import Pose, Similarity, canonical, pan_tilt_roll
+from ledvolume.protocols.osc_map import OscMap, as_map, preset_map
+from ledvolume.stage import Arc, Box, Flat, Stage, Surface, WallTile, cut, facing
+from ledvolume.timeline import Limits
+
+# Ranges that no stage leaves: they catch millimetres written as metres, and metres as millimetres.
+Metres = Annotated[float, msgspec.Meta(ge=-1000, le=1000)]
+Width = Annotated[float, msgspec.Meta(gt=0, le=500)]
+Millimetres = Annotated[float, msgspec.Meta(ge=-2000, le=2000)]
+FocalLength = Annotated[float, msgspec.Meta(ge=1, le=5000)]
+SensorSide = Annotated[float, msgspec.Meta(ge=1, le=200)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=60_000)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Point = tuple[Metres, Metres, Metres]
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the show file."""
+
+
+class PoseTable(_Table):
+    """A pose as people write it: metres and degrees (pan + left, tilt + up, roll + clockwise from behind), or wxyz."""
+
+    position_m: Point = (0.0, 0.0, 0.0)
+    pan_deg: float = 0.0
+    tilt_deg: float = 0.0
+    roll_deg: float = 0.0
+    wxyz: tuple[float, float, float, float] | None = None
+
+
+class FieldFromStage(_Table):
+    """Where the place lies: field = scale · R stage_m + position; scale in field units per metre, position in field units."""
+
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    pan_deg: float = 0.0
+    tilt_deg: float = 0.0
+    roll_deg: float = 0.0
+    wxyz: tuple[float, float, float, float] | None = None
+    scale: Positive = 1.0
+
+
+class PlaceTable(_Table):
+    """A baked scene on the stage."""
+
+    name: Name
+    file: str
+    field_from_stage: FieldFromStage
+    near_m: NotNegative = 0.0
+    exposure_stops: Annotated[float, msgspec.Meta(ge=-16, le=16)] = 0.0
+
+
+class SurfaceTable(_Table):
+    """An upright wall surface, cut into columns × rows tiles."""
+
+    name: Name
+    shape: str
+    centre_m: Point
+    size_m: tuple[Width, Width]
+    resolution_px: tuple[Count, Count]
+    tiles: tuple[Count, Count] = (1, 1)
+    pan_deg: float = 0.0
+    radius_m: float | None = None
+
+
+class StageTable(_Table):
+    """The volume."""
+
+    eye_m: Point
+    zone: Box
+    surface: Annotated[list[SurfaceTable], msgspec.Meta(min_length=1)]
+
+
+class CameraTable(_Table):
+    """What is fixed about one tracked camera. initial: stage_from_camera until the tracker speaks; default: zone's centre."""
+
+    id: Name
+    focal_length_mm: FocalLength
+    sensor_mm: tuple[SensorSide, SensorSide]
+    projection_offset_mm: tuple[Millimetres, Millimetres] = (0.0, 0.0)
+    entrance_pupil_mm: Millimetres = 0.0
+    latency_ms: Milliseconds = 0.0
+    stage_from_world: PoseTable = PoseTable()
+    tracker_from_camera: PoseTable = PoseTable()
+    initial: PoseTable | None = None
+
+
+class TrackingTable(_Table):
+    """How long a pose is trusted and what a camera can do: timeline.Limits, in the units of people. None: its default.
+
+    horizon_ms: by default at least 1.25 times the lead of a frame, so that a slow show still predicts.
+    """
+
+    horizon_ms: Milliseconds | None = None
+    lost_ms: Milliseconds | None = None
+    blend_ms: Milliseconds | None = None
+    velocity_window_ms: Milliseconds | None = None
+    jitter_ms: Milliseconds | None = None
+    slack_mm: NotNegative | None = None
+    slack_deg: NotNegative | None = None
+    acceleration_m_s2: NotNegative | None = None
+    acceleration_deg_s2: NotNegative | None = None
+
+
+class SourceTable(_Table):
+    """Where poses come from. OSC: preset, a built-in map by name, or map, the map itself (docs/tracking.md)."""
+
+    uri: str
+    preset: str | None = None
+    map: dict | None = None
+
+
+class OutputTable(_Table):
+    """Where frames go."""
+
+    uri: str
+
+
+class ShowFile(_Table):
+    """The whole file, as written."""
+
+    name: str
+    rate: str | int
+    place: Annotated[list[PlaceTable], msgspec.Meta(min_length=1)]
+    stage: StageTable
+    camera: Annotated[list[CameraTable], msgspec.Meta(min_length=1)]
+    source: list[SourceTable] = []
+    output: list[OutputTable] = []
+    footprint: Footprint = Footprint()
+    tracking: TrackingTable = TrackingTable()
+    pixel_format: str = "rgb8"
+    quality: str = "show"
+    start: str | None = None
+    lead_ms: Milliseconds | None = None
+
+
+class PlaceSpec(msgspec.Struct, frozen=True):
+    """A scene file and where it lies. exposure: factor on linear light."""
+
+    file: Path
+    field_from_stage: Similarity
+    near_m: float
+    exposure: float
+
+
+class SourceSpec(msgspec.Struct, frozen=True):
+    """A source's address, and for OSC what its messages mean (None: every preset)."""
+
+    uri: str
+    osc_map: OscMap | None = None
+
+
+class Show(msgspec.Struct, frozen=True):
+    """A show, checked; radians, nanoseconds, absolute files. start: the place that is put up first.
+
+    The camera on air is the first of `stage.rigs`. initial: camera id → stage_from_camera before the tracker speaks.
+    lead_ns: how long before it is shown a frame is decided; default one frame.
+    """
+
+    file: Path
+    name: str
+    rate: Fraction
+    lead_ns: int
+    places: dict[str, PlaceSpec]
+    start: str
+    stage: Stage
+    initial: dict[str, Pose]
+    limits: Limits
+    sources: tuple[SourceSpec, ...]
+    outputs: tuple[str, ...]
+    footprint: Footprint
+    pixel_format: PixelFormat
+    quality: str
+
+
+def load_show(path: Path | str, **instead) -> Show:
+    """Read a show file; `instead` replaces keys of its top level (rate="24"). Raises ConfigError."""
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text()) | instead
+    except OSError as error:
+        raise ConfigError(path, "file", "a readable show file", error.strerror) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(path, "file", "valid TOML", str(error)) from error
+    for key, value in _numbers(raw, ""):
+        if not math.isfinite(value):
+            raise ConfigError(path, key, "a finite number", value)
+    return show(path, convert(path, raw, ShowFile))
+
+
+def convert(path: Path, raw: dict, kind: type):
+    """Raw TOML to a struct. Raises ConfigError with the key path and, for a misspelt key, the nearest right one."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).partition(" - at `$")
+        where = where.rstrip("`").lstrip(".")
+        unknown = re.search(r"unknown field `(.+)`", message)
+        missing = re.search(r"missing required field `(.+)`", message)
+        table = _value_at(raw, where)
+        if unknown:
+            known = _keys_at(kind, where)
+            near = difflib.get_close_matches(unknown[1], known, 1, 0.5)
+            expected = f"a key of this table (did you mean `{near[0]}`?)" if near else f"one of {', '.join(known)}"
+            raise ConfigError(path, f"{where}.{unknown[1]}".lstrip("."), expected, table[unknown[1]]) from None
+        if missing:
+            raise ConfigError(path, f"{where}.{missing[1]}".lstrip("."), "this key to be given", "nothing") from None
+        expected = re.sub(r"^Expected |, got .*$|`", "", message)
+        raise ConfigError(path, where, _IN_WORDS.get(expected, expected), table) from None
+
+
+def show(path: Path, table: ShowFile) -> Show:
+    """Check what types cannot say, and turn the written file into values. Raises ConfigError."""
+    folder = path.resolve().parent
+    _unlike(path, "place", "name", [place.name for place in table.place])
+    _unlike(path, "stage.surface", "name", [surface.name for surface in table.stage.surface])
+    _unlike(path, "camera", "id", [camera.id for camera in table.camera])
+    places = {place.name: _place(path, f"place[{i}]", place) for i, place in enumerate(table.place)}
+    start = table.place[0].name if table.start is None else table.start
+    if start not in places:
+        raise ConfigError(path, "start", f"one of {', '.join(places)}", start)
+    if table.pixel_format not in get_args(PixelFormat):
+        raise ConfigError(path, "pixel_format", f"one of {', '.join(get_args(PixelFormat))}", table.pixel_format)
+    zone = table.stage.zone
+    if not all(lo < hi for lo, hi in zip(zone.min_m, zone.max_m)):
+        raise ConfigError(path, "stage.zone", "min_m below max_m in x, y and z", (zone.min_m, zone.max_m))
+    if table.footprint.overscan < 1 or table.footprint.feather < 0:
+        raise ConfigError(path, "footprint", "overscan from 1 on, feather from 0 on", table.footprint)
+    rate = _told_by(path, "rate", frame_rate, str(table.rate))
+    lead_ns = round(SECOND_NS / rate) if table.lead_ms is None else round(table.lead_ms * 1e6)
+    tiles = [tile for i, s in enumerate(table.stage.surface) for tile in _tiles(path, f"stage.surface[{i}]", s)]
+    rigs = tuple(_rig(path, f"camera[{i}]", camera) for i, camera in enumerate(table.camera))
+    at_centre = Pose(position_m=zone.centre_m)
+    return Show(
+        file=path.resolve(),
+        name=table.name,
+        rate=rate,
+        lead_ns=lead_ns,
+        places={name: msgspec.structs.replace(place, file=folder / place.file) for name, place in places.items()},
+        start=start,
+        stage=Stage(tuple(tiles), table.stage.eye_m, zone, rigs),
+        initial={
+            camera.id: _pose(path, f"camera[{i}].initial", camera.initial) if camera.initial else at_centre
+            for i, camera in enumerate(table.camera)
+        },
+        limits=_limits(path, table.tracking, lead_ns),
+        sources=tuple(_source(path, f"source[{i}]", source) for i, source in enumerate(table.source)),
+        outputs=tuple(output.uri for output in table.output),
+        footprint=table.footprint,
+        pixel_format=table.pixel_format,
+        quality=table.quality,
+    )
+
+
+def _pose(path: Path, key: str, table: PoseTable | FieldFromStage) -> Pose:
+    position = table.position if isinstance(table, FieldFromStage) else table.position_m
+    degrees = (table.pan_deg, table.tilt_deg, table.roll_deg)
+    if table.wxyz is None:
+        return Pose(pan_tilt_roll(*map(math.radians, degrees)), position)
+    if any(degrees):
+        raise ConfigError(path, key, "either wxyz or pan_deg, tilt_deg, roll_deg", f"wxyz and {degrees}")
+    if abs(math.hypot(*table.wxyz) - 1) > 1e-3:
+        raise ConfigError(path, f"{key}.wxyz", "a unit quaternion, scalar first", table.wxyz)
+    return Pose(canonical(table.wxyz), position)
+
+
+def _place(path: Path, key: str, table: PlaceTable) -> PlaceSpec:
+    field_from_stage = Similarity(_pose(path, f"{key}.field_from_stage", table.field_from_stage), table.field_from_stage.scale)
+    return PlaceSpec(Path(table.file), field_from_stage, table.near_m, 2.0**table.exposure_stops)
+
+
+def _rig(path: Path, key: str, table: CameraTable) -> Rig:
+    lens = Lens(table.focal_length_mm, table.sensor_mm, table.projection_offset_mm, table.entrance_pupil_mm / 1000)
+    stage_from_world = _pose(path, f"{key}.stage_from_world", table.stage_from_world)
+    tracker_from_camera = _pose(path, f"{key}.tracker_from_camera", table.tracker_from_camera)
+    return Rig(table.id, lens, stage_from_world, tracker_from_camera, round(table.latency_ms * 1e6))
+
+
+def _limits(path: Path, table: TrackingTable, lead_ns: int) -> Limits:
+    written = {name: value for name, value in msgspec.structs.asdict(table).items() if value is not None}
+    of_people = {"ms": ("ns", 1e6), "mm": ("m", 1e-3), "deg": ("rad", math.pi / 180), "deg_s2": ("rad_s2", math.pi / 180)}
+    values = {}
+    for name, value in written.items():
+        noun, unit = re.fullmatch(r"([a-z_]+?)_(ms|mm|m_s2|deg|deg_s2)", name).groups()
+        if noun == "jitter":
+            unit, value = "s", value / 1000
+        our_unit, factor = of_people.get(unit, (unit, 1))
+        values[f"{noun}_{our_unit}"] = round(value * factor) if our_unit == "ns" else value * factor
+    limits = Limits(**({"horizon_ns": max(Limits().horizon_ns, lead_ns * 5 // 4)} | values))
+    if limits.horizon_ns < lead_ns:
+        # every frame is decided lead_ns before it is shown: with less, the pose would be held in every one of them
+        expected = f"at least the lead of a frame, {lead_ns / 1e6:.1f} ms (lead_ms, or one frame)"
+        raise ConfigError(path, "tracking.horizon_ms", expected, table.horizon_ms)
+    if limits.lost_ns <= limits.horizon_ns:
+        raise ConfigError(path, "tracking.lost_ms", f"more than horizon_ms, {limits.horizon_ns / 1e6:.0f}", table.lost_ms)
+    return limits
+
+
+def _source(path: Path, key: str, table: SourceTable) -> SourceSpec:
+    is_osc = table.uri.startswith("osc+")
+    if (table.preset or table.map) and not is_osc:
+        raise ConfigError(path, key, "no preset and no map: only osc has them", table.uri)
+    if table.preset and table.map:
+        raise ConfigError(path, key, "either a preset or a map", f"{table.preset} and a map")
+    if table.map is not None:
+        return SourceSpec(table.uri, _told_by(path, f"{key}.map", as_map, table.map, "map"))
+    if table.preset is not None:
+        return SourceSpec(table.uri, _told_by(path, f"{key}.preset", preset_map, table.preset))
+    return SourceSpec(table.uri)
+
+
+def _tiles(path: Path, key: str, table: SurfaceTable) -> tuple[WallTile, ...]:
+    if table.shape == "flat":
+        if table.radius_m is not None:
+            raise ConfigError(path, f"{key}.radius_m", 'no radius for shape = "flat"', table.radius_m)
+        shape = Flat()
+    elif table.shape == "arc":
+        if not table.radius_m:
+            raise ConfigError(path, f"{key}.radius_m", "metres, + if the wall is hollow toward the viewer", table.radius_m)
+        if table.size_m[0] > math.tau * abs(table.radius_m):
+            raise ConfigError(path, f"{key}.size_m", "a width of at most one full turn of radius_m", table.size_m[0])
+        shape = Arc(table.radius_m)
+    else:
+        raise ConfigError(path, f"{key}.shape", '"flat" or "arc"', table.shape)
+    pose = facing(math.radians(table.pan_deg), table.centre_m)
+    surface = Surface(table.name, pose, table.size_m, table.resolution_px, shape)
+    try:
+        return cut(surface, *table.tiles)
+    except ValueError as error:
+        raise ConfigError(path, f"{key}.tiles", "a cut into equal tiles", str(error)) from None
+
+
+def _unlike(path: Path, key: str, field: str, names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        raise ConfigError(path, key, f"a {field} of its own for each", names)
+
+
+def _told_by(path: Path, key: str, check, *values):
+    """check(*values), whose ConfigError speaks of the show file and of the key in it."""
+    try:
+        return check(*values)
+    except ConfigError as error:
+        inner = error.key.strip("[]")
+        where = key if inner in ("rate", "preset", "messages") else f"{key}.{inner}"
+        raise ConfigError(path, where, error.expected, error.got) from None
+
+
+def _numbers(raw, key: str) -> Iterator[tuple[str, float]]:
+    """Every floating-point number of the raw file with its key path."""
+    if isinstance(raw, float):
+        yield key, raw
+    elif isinstance(raw, dict):
+        for name, value in raw.items():
+            yield from _numbers(value, f"{key}.{name}".lstrip("."))
+    elif isinstance(raw, list):
+        for i, value in enumerate(raw):
+            yield from _numbers(value, f"{key}[{i}]")
+
+
+def _value_at(raw, where: str):
+    """The value that a key path like `stage.surface[0].size_m` names."""
+    for name, index in _PATH.findall(where):
+        raw = raw[name] if name else raw[int(index)]
+    return raw
+
+
+def _keys_at(kind: type, where: str) -> list[str]:
+    """The keys that the table at a key path may have."""
+    info = msgspec.inspect.type_info(kind)
+    for name, _ in _PATH.findall(where):
+        info = next(f.type for f in info.fields if f.encode_name == name) if name else info.item_type
+        if isinstance(info, msgspec.inspect.UnionType):
+            info = next(t for t in info.types if isinstance(t, msgspec.inspect.StructType))
+    return [f.encode_name for f in info.fields]
+
+
+_PATH = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_IN_WORDS = {"float": "a number", "int": "a whole number", "str": "text in quotes", "array": "a list", "object": "a table"}

@@ -1,0 +1,103 @@
+"""Where FrameRequests come from. Live, replay and follow are iterators here, and differ in nothing else: the server's
+loop, the renderer and the outputs cannot tell them apart.
+
+    live      the house clock's next tick, whatever poses have arrived until then     → the camera at the tick's instant
+
+Everything that is decided about a frame is decided here and is inside the request.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from ledvolume.camera import Camera
+from ledvolume.clock import FrameClock
+from ledvolume.frame import FrameRequest
+from ledvolume.protocols.decoder import Decoder
+from ledvolume.sources import UdpSource, ZmqSource
+from ledvolume.timeline import Timeline
+
+FIRST_STEPS = 16  # renderer.REFINEMENT_CLASSES: one sample of every LED pixel
+
+
+class Inputs:
+    """Sockets with their decoders, and the timelines that their samples go to. `newest_ns`: capture of the newest sample.
+
+    unknown: samples of cameras that the show does not have, by id.
+    """
+
+    def __init__(self, sources: list[tuple[UdpSource | ZmqSource, Decoder]], timelines: dict[str, Timeline]):
+        self.sources, self.timelines = sources, timelines
+        self.unknown: Counter[str] = Counter()
+        self.datagrams = 0
+
+    def drain(self) -> None:
+        """All that has arrived goes to the timelines. Never waits, never raises for what was sent to us."""
+        for source, decoder in self.sources:
+            for datagram in source.drain():
+                self.datagrams += 1
+                for sample in decoder.decode(datagram):
+                    timeline = self.timelines.get(sample.camera_id) or self.timelines.get("*")
+                    if timeline is not None:
+                        timeline.add(sample)
+                    elif sample.camera_id in self.unknown or len(self.unknown) < 64:
+                        self.unknown[sample.camera_id] += 1
+
+    @property
+    def accepted(self) -> int:
+        """Samples that the timelines took in."""
+        return sum(timeline.accepted for timeline in self.timelines.values())
+
+    def rejects(self) -> Counter[str]:
+        """What was refused, by reason: datagrams by the decoders, samples by the timelines."""
+        total = Counter({"unknown-camera": self.unknown.total()})
+        for _, decoder in self.sources:
+            total += decoder.rejects
+        for timeline in self.timelines.values():
+            total += timeline.rejects
+        return +total
+
+    def close(self) -> None:
+        for source, _ in self.sources:
+            source.close()
+
+
+class Refinement:
+    """How far the picture outside the footprint is refined: rises while frames leave time, never falls.
+
+    steps: for FrameRequest.outer_steps.
+    """
+
+    def __init__(self, most: int, steps: int = FIRST_STEPS):
+        self.most, self.steps = most, steps
+
+    def frame_took(self, took_ns: int, available_ns: int) -> None:
+        """A frame took so long of what it had. One step traces a 16th of the LED pixels once, and the next frame pays it."""
+        idle = 1 - took_ns / available_ns
+        rise = 16 if idle > 0.9 else 4 if idle > 0.7 else 1 if idle > 0.3 else 0
+        self.steps = min(self.steps + rise, self.most)
+
+
+def live(
+    clock: FrameClock,
+    inputs: Inputs,
+    on_air: str,
+    scene: str,
+    quality: str,
+    refinement: Refinement,
+    now_ns: Callable[[], int],
+) -> Iterator[FrameRequest]:
+    """For every tick: drain, then decide where the camera `on_air` will be when the frame is shown. Never ends."""
+    timeline = inputs.timelines[on_air]
+    while True:
+        tick = clock.next_tick()
+        inputs.drain()
+        camera: Camera = timeline.camera_at(tick.present_at_ns)
+        yield FrameRequest(
+            index=tick.index,
+            present_at_ns=tick.present_at_ns,
+            decided_at_ns=now_ns(),
+            camera=camera,
+            scene=scene,
+            quality=quality,
+            outer_steps=refinement.steps,
+        )

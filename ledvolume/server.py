@@ -1,0 +1,185 @@
+"""The server: one process per GPU, one thread, one loop.
+
+    for request in schedule:                  drain the sockets, decide the camera
+        frame = renderer.render(request)      every LED pixel
+        for output in outputs:
+            output.send(frame)                tiles to their receivers
+
+Everything around the loop is done before the clock starts (load, compile, first picture, garbage collection off) or
+after it has ended. A frame that misses its instant is counted and said; the wall keeps the one before.
+"""
+
+import gc
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import msgspec
+
+from ledvolume import schedule
+from ledvolume.clock import SECOND_NS, FrameClock
+from ledvolume.config import Show
+from ledvolume.errors import ConfigError
+from ledvolume.frame import FrameRequest
+from ledvolume.outputs import Output, open_output
+from ledvolume.protocols import open_decoder
+from ledvolume.render.context import create_context
+from ledvolume.render.renderer import OUTER_STEPS_MOST, QUALITIES, Place, Renderer
+from ledvolume.report import Report
+from ledvolume.scenes import bricks
+from ledvolume.sources import open_source
+from ledvolume.timeline import Timeline
+
+LINE_EVERY_NS = 250_000_000
+STATUS_EVERY_NS = SECOND_NS
+
+
+def serve(
+    show: Show,
+    *,
+    seconds: float | None = None,
+    status_file: Path | None = None,
+    live_line: Callable[[str], None] = lambda line: None,
+    warn: Callable[[str], None] = lambda words: None,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> dict:
+    """Run a show until it is stopped or its seconds are over; returns the summary. Raises LedvolumeError.
+
+    status_file: JSON, rewritten every second. `state` is warming-up (sockets are open, their addresses in it), running,
+    stopped; the last one is the summary.
+    """
+    with ExitStack() as opened:
+        timelines = {
+            rig.camera_id: Timeline(rig, show.initial[rig.camera_id], show.limits, show.lead_ns) for rig in show.stage.rigs
+        }
+        inputs = opened.enter_context(closing(open_inputs(show, timelines)))
+        outputs = [opened.enter_context(closing(open_output(uri, show.file.parent))) for uri in show.outputs]
+        status = Status(status_file, show, inputs, outputs)
+        status.write("warming-up")
+        renderer = open_renderer(show)
+        status.renderer = renderer.context.info["GL_RENDERER"]
+        opened.callback(renderer.context.release)
+        warm_up(renderer, show)
+
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        opened.callback(gc.unfreeze)
+        opened.callback(gc.enable)
+
+        epoch_ns = (time.time_ns() // SECOND_NS + 1) * SECOND_NS
+        end_ns = epoch_ns + round(seconds * SECOND_NS) if seconds is not None else None
+        period_ns = round(SECOND_NS / show.rate)
+        clock = FrameClock(show.rate, epoch_ns, show.lead_ns)
+        ticks = Stopwatch(clock)
+        refinement = schedule.Refinement(OUTER_STEPS_MOST)
+        report = Report(show.stage.zone, period_ns)
+        on_air = show.stage.rigs[0].camera_id
+        said_ns = written_ns = 0
+        for request in schedule.live(ticks, inputs, on_air, show.start, show.quality, refinement, time.time_ns):
+            if is_stopped() or end_ns is not None and request.present_at_ns >= end_ns:
+                break
+            frame = renderer.render(request)
+            rendered_ns = time.time_ns()
+            for output in outputs:
+                output.send(frame)
+            sent_ns = time.time_ns()
+            for words in report.frame(request, ticks.woken_ns, request.decided_at_ns, rendered_ns, sent_ns):
+                warn(words)
+            refinement.frame_took(sent_ns - ticks.woken_ns, period_ns)
+            if sent_ns - said_ns >= LINE_EVERY_NS:
+                said_ns = sent_ns
+                live_line(report.line(clock.skipped, inputs.accepted, inputs.rejects().total()))
+            if sent_ns - written_ns >= STATUS_EVERY_NS:
+                written_ns = sent_ns
+                status.write("running", frames=report.frames, frames_late=report.late, fps=round(report.fps, 2))
+        return status.write("stopped", **report.summary(), frames_skipped=clock.skipped)
+
+
+class Stopwatch:
+    """A clock that remembers when its last tick was handed out: from then on the frame costs time."""
+
+    def __init__(self, clock: FrameClock):
+        self.clock, self.woken_ns = clock, 0
+
+    def next_tick(self):
+        tick = self.clock.next_tick()
+        self.woken_ns = time.time_ns()
+        return tick
+
+
+class Status:
+    """The status file, and what of it never changes."""
+
+    def __init__(self, file: Path | None, show: Show, inputs: schedule.Inputs, outputs: list[Output]):
+        self.file, self.show, self.inputs, self.outputs = file, show, inputs, outputs
+        self.renderer = ""
+
+    def write(self, state: str, **facts) -> dict:
+        """Returns what was written. The file is always whole: it is written beside and moved into place."""
+        resolutions = [tile.resolution_px for tile in self.show.stage.tiles]
+        status = {
+            "state": state,
+            "show": self.show.name,
+            "process": os.getpid(),
+            "renderer": self.renderer,
+            "rate": str(self.show.rate),
+            "tiles": len(resolutions),
+            "led_px": sum(width * height for width, height in resolutions),
+            **facts,
+            "poses_received": self.inputs.accepted,
+            "poses_refused": dict(self.inputs.rejects()),
+            "datagrams": self.inputs.datagrams,
+            "sources": [_source_status(source) for source, _ in self.inputs.sources],
+            "outputs": [{"uri": output.uri, **output.counters()} for output in self.outputs],
+        }
+        if self.file is not None:
+            part = self.file.with_name(self.file.name + ".part")
+            part.write_bytes(msgspec.json.format(msgspec.json.encode(status)))
+            part.replace(self.file)
+        return status
+
+
+def open_inputs(show: Show, timelines: dict[str, Timeline]) -> schedule.Inputs:
+    """The show's sources, listening. Raises ConfigError."""
+    inputs = schedule.Inputs([], timelines)
+    sensor_mm = show.stage.rigs[0].lens.sensor_mm
+    try:
+        for spec in show.sources:
+            source = open_source(spec.uri)
+            inputs.sources.append((source, open_decoder(source.protocol, None, spec.osc_map, sensor_mm)))
+    except ConfigError:
+        inputs.close()
+        raise
+    return inputs
+
+
+def open_renderer(show: Show) -> Renderer:
+    """A renderer with the show's places in it. Raises RenderError, SceneError, ConfigError."""
+    if show.quality not in QUALITIES:
+        raise ConfigError(show.file, "quality", f"one of {', '.join(QUALITIES)}", show.quality)
+    places = {
+        name: Place(bricks.load(spec.file), spec.field_from_stage, spec.near_m, spec.exposure)
+        for name, spec in show.places.items()
+    }
+    return Renderer(create_context(), show.stage, places, show.footprint, show.pixel_format)
+
+
+def warm_up(renderer: Renderer, show: Show) -> None:
+    """Draw the outer picture once and let drivers compile what they compile at first use."""
+    rig = show.stage.rigs[0]
+    camera = Timeline(rig, show.initial[rig.camera_id]).camera_at(0)
+    for _ in range(2):
+        renderer.render(FrameRequest(0, 0, 0, camera, show.start, quality=show.quality))
+
+
+def _source_status(source) -> dict:
+    host = source.uri.rpartition(":")[0]
+    return {
+        "uri": f"{host}:{source.port}{source.uri[source.uri.find('?'):] if '?' in source.uri else ''}",
+        "datagrams": source.received,
+        "dropped_by_kernel": source.dropped,
+        "without_kernel_stamp": source.unstamped,
+    }
