@@ -13,6 +13,7 @@ from ledvolume.errors import LedvolumeError
 
 # name: module, one line of help
 COMMANDS = {
+    "demo": ("ledvolume.commands.demo", "the whole job on this machine, with pictures of it"),
     "serve": ("ledvolume.commands.serve", "render a show and stream it to the wall"),
     "tile": ("ledvolume.commands.tile", "receive one tile: show, save or verify it"),
     "bake": ("ledvolume.commands.bake", "make a scene for the wall from a nerfstudio checkpoint"),

@@ -66,13 +66,14 @@ class FieldFromStage(_Table):
 
 
 class PlaceTable(_Table):
-    """A baked scene on the stage."""
+    """A baked scene on the stage. credit: whom to name under pictures of it; default: what the scene file says."""
 
     name: Name
     file: str
     field_from_stage: FieldFromStage
     near_m: NotNegative = 0.0
     exposure_stops: Annotated[float, msgspec.Meta(ge=-16, le=16)] = 0.0
+    credit: str = ""
 
 
 class SurfaceTable(_Table):
@@ -166,6 +167,7 @@ class PlaceSpec(msgspec.Struct, frozen=True):
     field_from_stage: Similarity
     near_m: float
     exposure: float
+    credit: str
 
 
 class SourceSpec(msgspec.Struct, frozen=True):
@@ -291,7 +293,7 @@ def _pose(path: Path, key: str, table: PoseTable | FieldFromStage) -> Pose:
 
 def _place(path: Path, key: str, table: PlaceTable) -> PlaceSpec:
     field_from_stage = Similarity(_pose(path, f"{key}.field_from_stage", table.field_from_stage), table.field_from_stage.scale)
-    return PlaceSpec(Path(table.file), field_from_stage, table.near_m, 2.0**table.exposure_stops)
+    return PlaceSpec(Path(table.file), field_from_stage, table.near_m, 2.0**table.exposure_stops, table.credit)
 
 
 def _rig(path: Path, key: str, table: CameraTable) -> Rig:

@@ -1,8 +1,8 @@
 """What the server says of itself: counts, times, the live line, warnings in words, the summary. Pure: instants are arguments.
 
-    late         handed to the outputs after the instant at which it was to be shown
-    skipped      never made, because its time had passed; the wall kept the frame before
-    pose to send from the capture of the newest pose in a frame until the frame was handed to the outputs
+late          handed to the outputs after the instant at which it was to be shown
+skipped       never made, because its time had passed; the wall kept the frame before
+pose to send  from the capture of the newest pose in a frame until the frame was handed to the outputs
 """
 
 from collections import Counter, deque
@@ -127,7 +127,7 @@ class Report:
         late = sum(is_late for _, is_late in self._sent)
         if len(self._sent) < 8 or late * 4 < len(self._sent) or not self._may_say("late", now_ns):
             return []
-        took_ms = np.median([d for d in list(self.frame_time.durations_ns)[-len(self._sent) :]]) / 1e6
+        took_ms = np.median(list(self.frame_time.durations_ns)[-len(self._sent) :]) / 1e6
         return [
             f"{late} of the last {len(self._sent)} frames were late: a frame takes {took_ms:.0f} ms and has "
             f"{self.period_ns / 1e6:.0f}. Lower `rate`, or the wall's resolution, or use a faster GPU"

@@ -178,7 +178,7 @@ def warm_up(renderer: Renderer, show: Show) -> None:
 def _source_status(source) -> dict:
     host = source.uri.rpartition(":")[0]
     return {
-        "uri": f"{host}:{source.port}{source.uri[source.uri.find('?'):] if '?' in source.uri else ''}",
+        "uri": f"{host}:{source.port}{source.uri[source.uri.find('?') :] if '?' in source.uri else ''}",
         "datagrams": source.received,
         "dropped_by_kernel": source.dropped,
         "without_kernel_stamp": source.unstamped,

@@ -28,7 +28,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", metavar="N", type=float, help="stop after N seconds")
     parser.add_argument("--status", metavar="FILE.json", type=Path, help="rewritten every second; the summary at the end")
     parser.add_argument("--rate", metavar="FPS", help='frames per second instead of the show\'s, such as "24000/1001"')
-    parser.add_argument("--source", metavar="URI", action="append", default=[], help="instead of the show's source; again: the next")
+    parser.add_argument(
+        "--source", metavar="URI", action="append", default=[], help="instead of the show's source; again: the next"
+    )
     parser.add_argument("--output", metavar="URI", action="append", default=[], help="instead of the show's outputs")
 
 
