@@ -119,7 +119,7 @@ def run_files(path: Path) -> tuple[Path, Path]:
         for folder in (path.parent, path.parent.parent):
             if (folder / "config.yml").is_file():
                 return folder / "config.yml", path
-        raise CheckpointError(f"{path}: no config.yml beside it or one folder above; copy it from the run that made the checkpoint")
+        raise CheckpointError(f"{path}: no config.yml beside it or one folder above, expected the one of the run that made it")
     folder = path if path.is_dir() else path.parent
     config_path = folder / "config.yml" if path.is_dir() else path
     if not config_path.is_file():
@@ -165,11 +165,15 @@ def nerfacto_config(tree: dict[str, Any], path: Path) -> tuple[str, NerfactoConf
     pipeline = tree.get("pipeline")
     model = pipeline.get("model") if isinstance(pipeline, dict) else None
     if not isinstance(method, str) or not isinstance(model, dict):
-        raise CheckpointError(f"{path}: method_name and pipeline.model: expected text and a mapping, got {method!r}, {type(model).__name__}")
+        raise CheckpointError(
+            f"{path}: method_name and pipeline.model: expected text and a mapping, got {method!r} and {type(model).__name__}"
+        )
     kind = str(model.get("_target", "")).rpartition(".")[2]
     if kind not in ("NerfactoModel", "DepthNerfactoModel"):
         hint = "; `ns-export gaussian-splat` gives a .ply that can be used" if kind == "SplatfactoModel" else ""
-        raise CheckpointError(f"{path}: method_name: {method!r} with model {kind or 'unknown'!r} cannot be read, expected nerfacto{hint}")
+        raise CheckpointError(
+            f"{path}: method_name: {method!r} with model {kind or 'unknown'!r} is not supported, expected nerfacto{hint}"
+        )
     try:
         return method, msgspec.convert({k: v for k, v in model.items() if isinstance(k, str)}, NerfactoConfig)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -205,7 +209,7 @@ def read_tensors(path: Path) -> tuple[int, dict[str, torch.Tensor]]:
         raise CheckpointError(f"{path}: {why}: {type(error).__name__}: {told}") from None
     pipeline = tree.get("pipeline") if isinstance(tree, dict) else None
     if not isinstance(pipeline, dict):
-        raise CheckpointError(f"{path}: pipeline: expected a dict of tensors, as nerfstudio saves it, got {type(pipeline).__name__}")
+        raise CheckpointError(f"{path}: pipeline: expected a dict of tensors, got {type(pipeline).__name__}")
     named = {k: v for k, v in pipeline.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
     tensors = {k.removeprefix("_model.").removeprefix("module."): v for k, v in named.items() if k.startswith("_model.")}
     step = tree.get("step", 0)
@@ -221,7 +225,7 @@ def _numpy_scalars() -> list:
 
 def nerfacto_tensors(tensors: dict[str, torch.Tensor], config: NerfactoConfig, path: Path) -> dict[str, torch.Tensor]:
     """The tensors that rendering needs, each with the shape that the others ask for, finite, copied from the file."""
-    if any("tcnn_encoding" in key or key.endswith("mlp_base.params") or key.endswith("model.params") for key in tensors):
+    if any("tcnn_encoding" in key or key.endswith(("mlp_base.params", "model.params")) for key in tensors):
         raise CheckpointError(
             f"{path}: field.mlp_base: tiny-cuda-nn layout is not yet supported: "
             "retrain with --pipeline.model.implementation torch"
@@ -297,7 +301,8 @@ class _TensorReader:
     def integer(self, key: str, low: int, high: int) -> int:
         tensor = self.find(key)
         if tensor.numel() != 1 or tensor.is_floating_point() or not low <= int(tensor) <= high:
-            raise self.fail(key, f"an integer from {low} to {high}", tensor.tolist() if tensor.numel() < 8 else tuple(tensor.shape))
+            got = tensor.tolist() if tensor.numel() < 8 else tuple(tensor.shape)
+            raise self.fail(key, f"an integer from {low} to {high}", got)
         self.taken[key] = tensor.reshape(()).to(torch.int64, copy=True)
         return int(tensor)
 

@@ -4,16 +4,19 @@ Left behind at the bake: a show never runs this. It is the truth that a bake is 
 integrals are in scenes/nerfstudio_rays.py. Formulas: nerfstudio 1.1.5 (fields/nerfacto_field.py, field_components/encodings.py,
 field_components/spatial_distortions.py), implementation "torch", every quirk of it kept.
 
-Points are in the model frame, `run.model_from_world` of the photographs' frame. Inside, arrays are planar: (features, N).
+Points are in the model frame, `run.model_from_world` of the photographs' frame. On the CPU nerfstudio_field.c computes the
+same, several times faster; torch does it on a GPU, without a C compiler, and as the twin. Arrays of the twin are planar:
+(features, N).
 """
 
 import math
 
 import torch
 
+from ledvolume.scenes import nerfstudio_native, nerfstudio_threads
 from ledvolume.scenes.checkpoint import GEOMETRY_FEATURES, NerfstudioRun
 
-CHUNK = 1 << 16  # points at a time: a level's table and what is made from it stay in L2 and L3 (measured: 16k to 256k alike)
+CHUNK = 1 << 15  # points at a time and thread: what is made of them stays in the caches (measured, 8k to 128k)
 NOTHING = -40.0  # log density outside of the field's box, where nerfstudio has density 0
 _HASH_Y, _HASH_Z = 2654435761 - (1 << 32), 805459861  # uint32 primes of instant-ngp as int32: products wrap the same way
 
@@ -60,21 +63,21 @@ def level_resolutions(levels: int, base_res: int, max_res: int) -> list[float]:
 
 
 class NerfactoField:
-    """The field of a run. Public methods take and return row-major float32, any N; density is of model units.
+    """The field of a run. Takes and returns float32 on `device`, any N; density is of model units.
 
     `background`: what a ray shows beyond its samples: last_sample (the colour of the farthest one), white or black.
+    `native`: computed by nerfstudio_field.c; asked for, it still is not on a GPU or without a C compiler.
     """
 
-    def __init__(self, run: NerfstudioRun, device: str | torch.device = "cpu"):
+    def __init__(self, run: NerfstudioRun, device: str | torch.device = "cpu", native: bool = True):
         config, t = run.config, {k: v.to(device) for k, v in run.tensors.items()}
         self.config = config
         self.device = torch.device(device)
         self.background = "black" if config.background_color == "random" else config.background_color
         self._log_initial_density = math.log(config.average_init_density)
-        self._aabb = None if not config.disable_scene_contraction else t["field.aabb"]
-        self._grid = HashGrid(
-            t["field.mlp_base.model.0.hash_table"], int(t["field.num_levels"]), config.base_res, int(t["field.max_res"])
-        )
+        self._aabb = t["field.aabb"] if config.disable_scene_contraction else None
+        table = t["field.mlp_base.model.0.hash_table"]
+        self._grid = HashGrid(table, int(t["field.num_levels"]), config.base_res, int(t["field.max_res"]))
         self._base = [_layer(t, f"field.mlp_base.model.1.layers.{i}") for i in range(2)]
         self._head = [_layer(t, f"field.mlp_head.layers.{i}") for i in range(3)]
         # The appearance vector is the same for all points at inference: it goes into the first layer's bias.
@@ -84,45 +87,45 @@ class NerfactoField:
             bias = bias + weight[:, 16 + GEOMETRY_FEATURES :] @ appearance.mean(0)[:, None]
         self._head[0] = (weight[:, : 16 + GEOMETRY_FEATURES].contiguous(), bias)
         self._proposals = [_Proposal(t, i, network.base_res) for i, network in enumerate(config.proposal_networks)]
+        self._native = None
+        if native and self.device.type == "cpu" and nerfstudio_native.library():
+            self._native = nerfstudio_native.NativeField(
+                table, self._grid.resolutions, self._aabb, self._log_initial_density, NOTHING, self._base, self._head
+            )
 
-    @torch.no_grad()
+    @property
+    def native(self) -> bool:
+        return self._native is not None
+
     def log_density(self, x: torch.Tensor) -> torch.Tensor:
         """x (N, 3) → (N,): log of the density, NOTHING outside of the field's box. No colour is computed."""
-        first, (weight, bias) = self._base[0], self._base[1]
-        out = x.new_empty(x.shape[0])
-        for part, into in zip(x.split(CHUNK), out.split(CHUNK)):
-            p, inside = self._unit(part, self._aabb)
-            hidden = torch.addmm(first[1], first[0], self._grid.encode(p)).relu_()
-            into.copy_(self._masked((weight[0] @ hidden).add_(bias[0]), inside))
-        return out
+        return self._evaluate(x, None, False)[0]
 
-    @torch.no_grad()
     def density_and_geometry(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x (N, 3) → log density (N,) and the features (N, 15) that the colour is computed from."""
-        log_density, geometry = x.new_empty(x.shape[0]), x.new_empty(x.shape[0], GEOMETRY_FEATURES)
-        for part, into, features in zip(x.split(CHUNK), log_density.split(CHUNK), geometry.split(CHUNK)):
-            into_density, into_features = self._geometry(part)
-            into.copy_(into_density)
-            features.copy_(into_features.T)
+        log_density, geometry, _ = self._evaluate(x, None, True)
         return log_density, geometry
+
+    def query(self, x: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x (N, 3), unit directions (N, 3) → log density (N,) and colour (N, 3) in 0..1."""
+        log_density, _, rgb = self._evaluate(x, directions, False)
+        return log_density, rgb
 
     @torch.no_grad()
     def colour(self, geometry: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
         """geometry (N, 15), unit directions (N, 3) → (N, 3) in 0..1, encoded as the training photographs are."""
-        out = geometry.new_empty(geometry.shape[0], 3)
-        for features, part, into in zip(geometry.split(CHUNK), directions.split(CHUNK), out.split(CHUNK)):
-            into.copy_(self._colour(features.T, part).T)
-        return out
+        geometry, directions = geometry.contiguous(), directions.contiguous()
+        rgb = geometry.new_empty(len(geometry), 3)
 
-    @torch.no_grad()
-    def query(self, x: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """x (N, 3), unit directions (N, 3) → log density (N,) and colour (N, 3)."""
-        log_density, rgb = x.new_empty(x.shape[0]), x.new_empty(x.shape[0], 3)
-        for part, along, into, colours in zip(*(a.split(CHUNK) for a in (x, directions, log_density, rgb))):
-            density, features = self._geometry(part)
-            into.copy_(density)
-            colours.copy_(self._colour(features, along).T)
-        return log_density, rgb
+        def work(part: slice) -> None:
+            if self._native:
+                self._native.colour_at(geometry[part], directions[part], rgb[part])
+                rgb[part].sigmoid_()
+            else:
+                rgb[part] = self._colour(geometry[part].T, directions[part]).T
+
+        nerfstudio_threads.each(work, _parts(len(geometry)))
+        return rgb
 
     @torch.no_grad()
     def proposal_density(self, i: int, x: torch.Tensor) -> torch.Tensor:
@@ -134,10 +137,36 @@ class NerfactoField:
             parts.append(self._masked(proposal.raw(p), inside).exp_().mul_(inside))
         return torch.cat(parts) if parts else x.new_empty(0)
 
-    def _geometry(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        p, inside = self._unit(x, self._aabb)
-        raw = _network(self._grid.encode(p), self._base)
-        return self._masked(raw[0], inside), raw[1:]
+    @torch.no_grad()
+    def _evaluate(
+        self, x: torch.Tensor, directions: torch.Tensor | None, with_geometry: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Log density, geometry where asked for, colour where there are directions."""
+        x = x.contiguous()
+        directions = None if directions is None else directions.contiguous()
+        log_density = x.new_empty(len(x))
+        geometry = x.new_empty(len(x), GEOMETRY_FEATURES) if with_geometry else None
+        rgb = None if directions is None else x.new_empty(len(x), 3)
+
+        def work(part: slice) -> None:
+            if self._native:
+                arrays = (directions, log_density, geometry, rgb)
+                self._native.field_at(x[part], *(None if a is None else a[part] for a in arrays))
+                if rgb is not None:
+                    rgb[part].sigmoid_()
+                return
+            p, inside = self._unit(x[part], self._aabb)
+            (weight, bias), encoding = self._base[1], self._grid.encode(p)
+            needed = 1 if geometry is None and rgb is None else 1 + GEOMETRY_FEATURES
+            raw = _network(encoding, [self._base[0], (weight[:needed], bias[:needed])])
+            log_density[part] = self._masked(raw[0], inside)
+            if geometry is not None:
+                geometry[part] = raw[1:].T
+            if rgb is not None:
+                rgb[part] = self._colour(raw[1:], directions[part]).T
+
+        nerfstudio_threads.each(work, _parts(len(x)))
+        return log_density, geometry, rgb
 
     def _colour(self, features: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
         # nerfstudio's torch encoding takes (d + 1) / 2 as it is, and does not map it back to -1..1.
@@ -174,6 +203,10 @@ class _Proposal:
 
     def raw(self, p: torch.Tensor) -> torch.Tensor:
         return _network(self.grid.encode(p), self.layers)[0]
+
+
+def _parts(count: int) -> list[slice]:
+    return [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
 
 
 def _layer(t: dict[str, torch.Tensor], name: str) -> tuple[torch.Tensor, torch.Tensor]:

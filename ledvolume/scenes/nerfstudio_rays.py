@@ -5,15 +5,18 @@ converged integral: the same field, so many samples that twice as many change no
 Formulas: nerfstudio 1.1.5, model_components/ray_samplers.py and renderers.py. Depths are in model units along the unit ray.
 """
 
+from collections.abc import Callable
+
 import torch
 
+from ledvolume.scenes import nerfstudio_threads
 from ledvolume.scenes.nerfstudio import NOTHING, NerfactoField
 
 Rendered = dict[str, torch.Tensor]
 _RAYS = 256  # rays at a time in the converged integral: their samples fill a chunk of the field
 _SEGMENT = 64  # coarse samples between two looks at which rays are already opaque
 _OPAQUE = 12.0  # optical depth beyond which nothing is seen: exp(-12) = 6e-6
-_FAINTEST = 1e-5  # samples of less weight get no colour; together they are below 0.4 % of one 8-bit code
+_FAINTEST = 4e-4  # of a pixel: a tenth of one 8-bit code
 
 
 @torch.no_grad()
@@ -23,7 +26,12 @@ def nerfstudio_render(field: NerfactoField, origins: torch.Tensor, directions: t
     rgb (N, 3); accumulation, depth (median) and expected_depth (N,). Chunks are nerfstudio's: expected_depth is clipped by them.
     """
     size = field.config.eval_num_rays_per_chunk
-    parts = [_nerfstudio_chunk(field, o, d) for o, d in zip(origins.split(size), directions.split(size))]
+    return _in_chunks(lambda o, d: _nerfstudio_chunk(field, o, d), origins, directions, size)
+
+
+def _in_chunks(work: Callable[..., Rendered], origins: torch.Tensor, directions: torch.Tensor, size: int) -> Rendered:
+    chunks = list(zip(origins.split(size), directions.split(size)))
+    parts = nerfstudio_threads.each(torch.no_grad()(lambda chunk: work(*chunk)), chunks)
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -116,43 +124,31 @@ def _over_background(field: NerfactoField, rgb: torch.Tensor, accumulation: torc
 
 
 @torch.no_grad()
-def converged_render(
-    field: NerfactoField, origins: torch.Tensor, directions: torch.Tensor, samples: int = 768
-) -> Rendered:
+def converged_render(field: NerfactoField, origins: torch.Tensor, directions: torch.Tensor, samples: int = 1024) -> Rendered:
     """The integral of the field along rays (N, 3), unit directions, from 0 to far_plane: rgb (N, 3), accumulation, depth (N,).
 
-    Half of the samples lie evenly in nerfstudio's spacing and find where there is anything, front to back until the ray is
-    opaque; the other half by the weight found. Density is taken exponential between samples: nerfacto's log density is
+    Five eighths of the samples lie evenly in nerfstudio's spacing and find where there is anything, front to back until the
+    ray is opaque; the others by the weight found. Density is taken exponential between samples: nerfacto's log density is
     smooth there, its density is not. depth: where half of the light is stopped; far_plane if it never is.
+    Measured against 16384 even samples, random rays of the door of Lund: 1024 samples 73 dB, 512 63 dB, 256 55 dB.
     """
-    parts = [_converged_chunk(field, o, d, samples) for o, d in zip(origins.split(_RAYS), directions.split(_RAYS))]
-    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    return _in_chunks(lambda o, d: _converged_chunk(field, o, d, samples), origins, directions, _RAYS)
 
 
 def _converged_chunk(field: NerfactoField, origins: torch.Tensor, directions: torch.Tensor, samples: int) -> Rendered:
-    coarse = samples // 2
-    bins = torch.linspace(0, 1, coarse, device=origins.device).expand(len(origins), -1).contiguous()
-    log_density = _coarse_log_density(field, origins, directions, bins)
-    fine = _bins_of_mass(field, bins, log_density, samples - coarse)
-    fine_density = field.log_density(_points(origins, directions, _distance(field, fine))).view(fine.shape)
-    bins, order = torch.cat([bins, fine], 1).sort(1)
-    log_density = torch.cat([log_density, fine_density], 1).gather(1, order)
-
-    t = _distance(field, bins)
-    optical = _optical_depths(log_density, t)
-    between = _weights_of_depths(optical)  # of intervals; a sample's colour stands for half of each neighbour
-    weights = torch.zeros_like(t)
-    weights[:, :-1] += between / 2
-    weights[:, 1:] += between / 2
-    seen = weights > _FAINTEST
-    seen[:, -1] |= field.background == "last_sample" and (between.sum(1) < 1 - _FAINTEST)
-    ray, _ = seen.nonzero(as_tuple=True)
-    colours = field.query(origins[ray] + directions[ray] * t[seen][:, None], directions[ray])[1]
-    rgb = torch.zeros_like(origins).index_add_(0, ray, weights[seen][:, None] * colours)
-    last = torch.zeros_like(origins)
-    last[seen[:, -1]] = colours[(seen.cumsum(1)[:, -1].cumsum(0) - 1)[seen[:, -1]]]
-    accumulation = between.sum(1)
+    t, _, weights, optical = integration_samples(field, origins, directions, samples)
     passed = torch.cat([torch.zeros_like(optical[:, :1]), optical.cumsum(1)], 1)
+    accumulation = -torch.expm1(-passed[:, -1])
+    ray, t_seen, share = _coloured_samples(t, weights)
+    behind = torch.arange(0)
+    if field.background == "last_sample":
+        behind = (accumulation < 1 - _FAINTEST).nonzero()[:, 0]
+        ray, t_seen = torch.cat([ray, behind]), torch.cat([t_seen, t[behind, -1]])
+    colours = field.query(origins[ray] + directions[ray] * t_seen[:, None], directions[ray])[1]
+    in_front = len(share)
+    rgb = torch.zeros_like(origins).index_add_(0, ray[:in_front], share[:, None] * colours[:in_front])
+    last = torch.zeros_like(origins)
+    last[behind] = colours[in_front:]
     half = torch.full_like(accumulation, 0.5).log().neg()[:, None]
     depth = torch.where(passed[:, -1:] >= half, _inverse(passed, t, half), field.config.far_plane)
     return {
@@ -162,7 +158,48 @@ def _converged_chunk(field: NerfactoField, origins: torch.Tensor, directions: to
     }
 
 
-def _coarse_log_density(field: NerfactoField, origins: torch.Tensor, directions: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
+def _coloured_samples(t: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Which samples the colour network is asked for: ray (m,), t (m,) and their share of the pixel (m,).
+
+    A sample of _FAINTEST and more is, and every so many fainter ones that they come to it: haze is hundreds of samples
+    and little light. What the others hold goes half to the one before and half to the one behind them.
+    """
+    sums = weights.cumsum(1)
+    group = (sums * (1 / _FAINTEST)).to(torch.int32)
+    chosen = torch.diff(group, dim=1, prepend=torch.zeros_like(group[:, :1])) > 0
+    ray = chosen.nonzero()[:, 0]
+    own, sums_chosen = weights[chosen], sums[chosen]
+    is_first = torch.diff(ray, prepend=ray.new_full((1,), -1)) > 0
+    is_last = torch.diff(ray, append=ray.new_full((1,), len(t))) > 0
+    before = sums_chosen - own - torch.where(is_first, 0, sums_chosen.roll(1))
+    after = torch.where(is_last, sums[ray, -1] - sums_chosen, before.roll(-1) / 2)
+    return ray, t[chosen], own + after + torch.where(is_first, before, before / 2)
+
+
+@torch.no_grad()
+def integration_samples(
+    field: NerfactoField, origins: torch.Tensor, directions: torch.Tensor, samples: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Where `converged_render` looks: t (R, n), log density (R, n), share in the pixel (R, n), optical depths (R, n - 1)."""
+    coarse = samples * 5 // 8
+    bins = torch.linspace(0, 1, coarse, device=origins.device).expand(len(origins), -1).contiguous()
+    log_density = _coarse_log_density(field, origins, directions, bins)
+    fine = _bins_of_mass(field, bins, log_density, samples - coarse)
+    fine_density = field.log_density(_points(origins, directions, _distance(field, fine))).view(fine.shape)
+    bins, order = torch.cat([bins, fine], 1).sort(1)
+    log_density = torch.cat([log_density, fine_density], 1).gather(1, order)
+    t = _distance(field, bins)
+    optical = _optical_depths(log_density, t)
+    between = _weights_of_depths(optical)  # of intervals; a sample's colour stands for half of each neighbour
+    weights = torch.zeros_like(t)
+    weights[:, :-1] += between / 2
+    weights[:, 1:] += between / 2
+    return t, log_density, weights, optical
+
+
+def _coarse_log_density(
+    field: NerfactoField, origins: torch.Tensor, directions: torch.Tensor, bins: torch.Tensor
+) -> torch.Tensor:
     """(R, n) at bins (R, n); NOTHING behind where a ray has become opaque."""
     out = torch.full_like(bins, NOTHING)
     t = _distance(field, bins)
