@@ -367,8 +367,7 @@ def _told_by(path: Path, key: str, check, *values):
     try:
         return check(*values)
     except ConfigError as error:
-        inner = error.key.strip("[]")
-        where = key if inner in ("rate", "preset", "messages") else f"{key}.{inner}"
+        where = key if error.key in ("rate", "preset", "messages", "[[messages]]") else f"{key}.{error.key}"
         raise ConfigError(path, where, error.expected, error.got) from None
 
 
