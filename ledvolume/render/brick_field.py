@@ -10,7 +10,7 @@ from ledvolume.pose import Similarity
 from ledvolume.scenes import bricks as scene_bricks
 from ledvolume.scenes.bricks import Bricks
 
-SHADER = "field_bricks"
+SHADERS = ("visit_nothing", "field_bricks")
 CONSTANTS = {
     "GRID": scene_bricks.GRID,
     "VOXELS": scene_bricks.VOXELS,
@@ -89,7 +89,8 @@ class BrickField:
             "near_distance": self.near_field,
         }
         for name, value in values.items():
-            program[name] = value
+            if program.get(name, None) is not None:  # a pass that needs no colour has lost the uniforms of colour
+                program[name] = value
 
     def offset(self, field_from_stage: Similarity) -> np.ndarray:
         """(3,) translation of field_from_stage relative to the cascades' centre."""

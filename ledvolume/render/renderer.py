@@ -3,8 +3,9 @@
     wall     every LED pixel: footprint? eye, ray, march; the outer picture is kept per LED pixel     → radiance
     encode   exposure, transfer function, packing                                                    → code values
 
-then one read-back into a ring of host buffers, of which every tile's image is a view. The frame is a function of the
-request alone: what is kept between frames (the outer picture) is brought to exactly the state the request names.
+then one read-back into a fresh host buffer, of which every tile's image is a view: outputs may keep it as long as they
+like. The frame is a function of the request alone: what is kept between frames (the outer picture) is brought to exactly
+the state the request names.
 """
 
 import moderngl
@@ -12,8 +13,9 @@ import msgspec
 import numpy as np
 
 from ledvolume.camera import Camera, view_tangents
+from ledvolume.colour import linear_from_srgb
 from ledvolume.frame import Frame, FrameRequest
-from ledvolume.frustum import Footprint
+from ledvolume.frustum import Footprint, view_directions
 from ledvolume.pose import Similarity
 from ledvolume.render import brick_field
 from ledvolume.render.brick_field import BrickField
@@ -26,7 +28,8 @@ OUTER_ACROSS = 3
 REFINEMENT_CLASSES = 16
 OUTER_STEPS_MOST = REFINEMENT_CLASSES * OUTER_ACROSS**2
 BITS = {"rgb8": 8, "rgb10": 10, "rgb16": 16}
-RING = 4
+BYTES_PER_PIXEL = {"rgb8": 3, "rgb10": 4, "rgb16": 6}
+LAYOUT = {"rgb8": ("u1", 3), "rgb10": ("<u4", 0), "rgb16": ("<u2", 3)}
 CONSTANTS = brick_field.CONSTANTS | {"REFINEMENT_CLASSES": REFINEMENT_CLASSES, "OUTER_ACROSS": OUTER_ACROSS}
 
 
@@ -77,10 +80,10 @@ class Renderer:
             name: BrickField(context, place.scene, place.near_m * place.field_from_stage.scale)
             for name, place in places.items()
         }
-        names = ("transfer", "tiles", "footprint", brick_field.SHADER, "wall")
+        names = ("transfer", "tiles", "footprint", *brick_field.SHADERS, "wall")
         self.wall = compute_shader(context, names, CONSTANTS)
         self.encode = compute_shader(context, ("transfer", "encode"), CONSTANTS)
-        self.rays = compute_shader(context, (brick_field.SHADER, "rays"), CONSTANTS)
+        self.rays = compute_shader(context, (*brick_field.SHADERS, "rays"), CONSTANTS)
         self.dispatches = 0
         self._put_up: tuple[str, str] | None = None
         self._outer_steps = 0
@@ -88,6 +91,7 @@ class Renderer:
 
     def _lay_out(self) -> None:
         tiles, blocks, first, spans = [], [], 0, []
+        self.dtype, channels = LAYOUT[self.pixel_format]
         for number, tile in enumerate(self.stage.tiles):
             width, height = tile.resolution_px
             tiles.append(tile_words(tile, first))
@@ -95,7 +99,8 @@ class Renderer:
             columns, rows = np.meshgrid(np.arange(across, dtype="<u4"), np.arange(down, dtype="<u4"))
             places = columns.ravel() | rows.ravel() << 16
             blocks.append(np.stack([np.full_like(places, number), places], -1))
-            spans.append((first, width, height))
+            shape = (height, width, channels) if channels else (height, width)
+            spans.append((tile.name, shape, first * BYTES_PER_PIXEL[self.pixel_format]))
             first += -(-width * height // 4) * 4
         self.pixels = first
         table = np.concatenate(blocks)
@@ -108,26 +113,11 @@ class Renderer:
         self.block_buffer = self.context.buffer(table.tobytes())
         self.outer = self.context.buffer(bytes(16 * first))
         self.radiance = self.context.buffer(reserve=16 * first)
-        channel = {"rgb8": 3, "rgb10": 4, "rgb16": 6}[self.pixel_format]
-        self.codes = self.context.buffer(reserve=channel * first)
-        self.ring = [np.zeros(channel * first, np.uint8) for _ in range(RING)]
-        self.views = [self._views(buffer, channel, spans) for buffer in self.ring]
-        self._turn = 0
+        self.codes = self.context.buffer(reserve=BYTES_PER_PIXEL[self.pixel_format] * first)
+        self.spans = spans
         self.wall["block_count"] = self.block_count
         self.encode["group_count"] = self.group_count
         self.encode["bits"] = BITS[self.pixel_format]
-
-    def _views(self, buffer: np.ndarray, channel: int, spans) -> dict[str, np.ndarray]:
-        views = {}
-        for tile, (first, width, height) in zip(self.stage.tiles, spans):
-            data = buffer[first * channel : (first + width * height) * channel]
-            if self.pixel_format == "rgb8":
-                views[tile.name] = data.reshape(height, width, 3)
-            elif self.pixel_format == "rgb10":
-                views[tile.name] = data.view("<u4").reshape(height, width)
-            else:
-                views[tile.name] = data.view("<u2").reshape(height, width, 3)
-        return views
 
     def _put(self, name: str, quality_name: str) -> None:
         """Set what a place and a quality fix in the wall's program; anything kept of another one is forgotten."""
@@ -151,10 +141,7 @@ class Renderer:
         self._outer_steps = 0
 
     def render(self, request: FrameRequest) -> Frame:
-        """Raises KeyError for a scene or quality that the show does not have (the server checks requests it takes).
-
-        The images are views of one of RING host buffers: valid until RING - 1 more frames have been rendered.
-        """
+        """Raises KeyError for a scene or quality that the show does not have (the server checks requests it takes)."""
         self._put(request.scene, request.quality)
         if request.outer_steps < self._outer_steps:
             self._forget_outer()
@@ -174,9 +161,10 @@ class Renderer:
         self.encode.run(*self._encode_groups)
         self.context.memory_barrier()
         self.dispatches += 2
-        self._turn = (self._turn + 1) % RING
-        self.codes.read_into(self.ring[self._turn])
-        return Frame(request, self.views[self._turn])
+        buffer = np.empty(self.codes.size, np.uint8)
+        self.codes.read_into(buffer)
+        images = {name: np.ndarray(shape, self.dtype, buffer, offset) for name, shape, offset in self.spans}
+        return Frame(request, images)
 
     def see(
         self,
@@ -202,9 +190,6 @@ class Renderer:
 
     def view(self, scene: str, camera: Camera, resolution_px: tuple[int, int], across: int = 1) -> np.ndarray:
         """What the camera would see of the place without a wall: (H, W, 3) float32, scene-linear. across² samples a pixel."""
-        from ledvolume.colour import linear_from_srgb
-        from ledvolume.frustum import view_directions
-
         width, height = resolution_px
         left, right = view_tangents(camera.lens)[:2]
         spread = 0.5 * (right - left) / width

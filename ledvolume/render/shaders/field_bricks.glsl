@@ -95,6 +95,7 @@ Sample march(vec3 origin, vec3 direction, float spread) {
                 if (value.a <= 0.0) density = 0.0;
                 float alpha = 1.0 - exp(-density * dt);
                 float weight = through * alpha;
+                visited(node.x - 1u, inside, through, weight);
                 if (has_gradients && weight > MIN_GRADIENT_WEIGHT) {
                     vec3 turn = direction - normalize(low + inside * voxel);
                     value.rgb = clamp(value.rgb + gradient_value(node.x - 1u, inside, turn), 0.0, 1.0);
