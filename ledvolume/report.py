@@ -39,7 +39,7 @@ class Report:
 
     def __init__(self, zone: Box, period_ns: int):
         self.zone, self.period_ns = zone, period_ns
-        self.frames = self.late = self.outside_zone = 0
+        self.frames = self.late = self.skipped = self.outside_zone = 0
         self.tracking: Counter[str] = Counter()
         self.pose_to_send, self.frame_time, self.render_time, self.python_time = Timing(), Timing(), Timing(), Timing()
         self.first_sent_ns = self.last_sent_ns = 0
@@ -54,6 +54,7 @@ class Report:
         is_late = sent_ns > request.present_at_ns
         self.frames += 1
         self.late += is_late
+        self.skipped += request.index - before.index - 1 if before else 0
         self.tracking[request.camera.tracking] += 1
         self.frame_time.add(sent_ns - started_ns)
         self.render_time.add(rendered_ns - decided_ns)
@@ -73,7 +74,7 @@ class Report:
         span_ns = self._sent[-1][0] - self._sent[0][0] if self._sent else 0
         return (len(self._sent) - 1) * 1e9 / span_ns if span_ns else 0.0
 
-    def line(self, skipped: int, poses: int, refused: int) -> str:
+    def line(self, poses: int, refused: int) -> str:
         """The live line."""
         request = self.request
         if request is None:
@@ -83,7 +84,7 @@ class Report:
             (
                 f"frame {request.index}",
                 f"{self.fps:.1f} fps",
-                f"{self.late} late" + (f", {skipped} skipped" if skipped else ""),
+                f"{self.late} late" + (f", {self.skipped} skipped" if self.skipped else ""),
                 f"render {self.render_time.durations_ns[-1] / 1e6:.0f} ms",
                 f"{poses} poses, {refused} refused",
                 _age_in_words(request),
@@ -97,6 +98,7 @@ class Report:
         return {
             "frames": self.frames,
             "frames_late": self.late,
+            "frames_skipped": self.skipped,
             "fps": round((self.frames - 1) / span_s, 2) if span_s else 0.0,
             "pose_to_send_ms": self.pose_to_send.ms(),
             "frame_ms": self.frame_time.ms(),

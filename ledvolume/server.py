@@ -91,11 +91,11 @@ def serve(
             refinement.frame_took(sent_ns - ticks.woken_ns, period_ns)
             if sent_ns - said_ns >= LINE_EVERY_NS:
                 said_ns = sent_ns
-                live_line(report.line(clock.skipped, inputs.accepted, inputs.rejects().total()))
+                live_line(report.line(inputs.accepted, inputs.rejects().total()))
             if sent_ns - written_ns >= STATUS_EVERY_NS:
                 written_ns = sent_ns
                 status.write("running", frames=report.frames, frames_late=report.late, fps=round(report.fps, 2))
-        return status.write("stopped", **report.summary(), frames_skipped=clock.skipped)
+        return status.write("stopped", **report.summary())
 
 
 class Stopwatch:

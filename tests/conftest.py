@@ -1,18 +1,21 @@
 """What every test run needs before its first test: an OpenGL that runs our shaders. Missing, the run fails; it never skips."""
 
-import moderngl
 import pytest
 
-OPENGL = 430  # compute shaders
+from ledvolume.errors import RenderError
+from ledvolume.render.context import create_context
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Makes and drops one context without a window, and says what will render."""
+    """Makes and drops one context without a window, and says what will render.
+
+    It is made as the server makes its own: llvmpipe reads its settings once a process, when the first context is made.
+    """
     try:
-        context = moderngl.create_context(standalone=True, backend="egl", require=OPENGL)
-    except Exception as error:
+        context = create_context()
+    except RenderError as error:
         pytest.exit(
-            f"no OpenGL {OPENGL / 100:.1f} through EGL, and the tests run the real shaders: {error}\n"
+            f"the tests run the real shaders: {error}\n"
             "script/bootstrap installs Mesa's software renderer (libegl1 libgl1 libgl1-mesa-dri) where there is no GPU.",
             returncode=1,
         )
