@@ -47,3 +47,8 @@ class Visibility:
             .astype(bool)
             for buffer in (self.passed, self.lit)
         )
+
+    def release(self) -> None:
+        self.field.release()
+        self.passed.release()
+        self.lit.release()

@@ -7,19 +7,21 @@
     shade     colour's change with direction, fitted over the zone, where it is worth its bytes
     far       what the zone's centre sees, by direction, spread calmly to where nothing was looked at
 
-Positions are relative to the zone's centre, which is the cascades' centre. Only `Evaluated` holds torch's answers.
+`look` and `grow` cost the time; from what is grown, `fit` makes a scene of any size in seconds. Positions are relative to
+the zone's centre, which is the cascades' centre. Nothing here knows OpenGL: what millions of rays see is asked for (Marks).
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import numpy as np
 import torch
 
 from ledvolume.scenes import octree
-from ledvolume.scenes.bake_view import View
-from ledvolume.scenes.bricks import COARSE_CORNERS, CORNERS, VERSION, VOXELS, Bricks, Header
+from ledvolume.scenes.bake_view import View, unit
+from ledvolume.scenes.bricks import COARSE_CORNERS, CORNERS, VERSION, VOXELS, Bricks, Header, packed_bytes
 from ledvolume.scenes.nerfstudio import NerfactoField
 from ledvolume.scenes.nerfstudio_rays import converged_render, integration_samples
 
@@ -115,10 +117,6 @@ def look(field: NerfactoField, view: View, options: Options, progress: Progress)
     return Samples(*(np.concatenate(column).astype(np.float32) for column in zip(*parts)))
 
 
-def unit(v: np.ndarray) -> np.ndarray:
-    return v / np.linalg.norm(v, axis=-1, keepdims=True)
-
-
 def grow(
     field: NerfactoField, view: View, samples: Samples, options: Options, marks_of: Marks, progress: Progress
 ) -> Grown:
@@ -139,7 +137,7 @@ def grow(
     keys = _keys_around(samples.x, first, half_size, cascades)
     for number in range(LEVELS):
         level = Level(keys, _values(field, keys, grown, progress, f"grow {number + 1}/{LEVELS}"), np.zeros(0), np.zeros(0))
-        passed, lit = marks_of(_alone(grown, level), lambda share: progress(f"see {number + 1}/{LEVELS}", share))
+        passed, lit = marks_of(_alone(grown, level), partial(progress, f"see {number + 1}/{LEVELS}"))
         at_level = np.minimum(first + number, depth)
         level.error = _errors(level, grown, at_level)
         wants_finer = np.isin(keys, octree.cells_of(samples.x[at_level < depth], at_level[at_level < depth], half_size, 99))
@@ -241,7 +239,10 @@ def interpolated(values: np.ndarray, brick: np.ndarray, at: np.ndarray) -> np.nd
 def _errors(level: Level, grown: Grown, depth: np.ndarray) -> np.ndarray:
     """Sum over the samples of each brick of the squared error that it makes in a pixel, (b,)."""
     samples = grown.samples
-    brick = np.searchsorted(level.keys, octree.cells_of(samples.x, depth, grown.half_size, 99)).clip(0, len(level.keys) - 1)
+    key = octree.cells_of(samples.x, depth, grown.half_size, 99)
+    brick = np.searchsorted(level.keys, key).clip(0, len(level.keys) - 1)
+    has_brick = level.keys[brick] == key
+    brick, samples = brick[has_brick], Samples(*(getattr(samples, name)[has_brick] for name in Samples.__struct_fields__))
     low, side = octree.cell_boxes(level.keys, grown.half_size)
     at = ((samples.x - low[brick]) / side[brick, None] * VOXELS).clip(0, VOXELS)
     value = interpolated(level.values, brick, at)
@@ -280,15 +281,62 @@ def _cost(level: Level, multiplier: float) -> np.ndarray:
     return level.error + multiplier * (BYTES_PER_BRICK + BYTES_PER_CORNER * level.corners)
 
 
-def scene_of(
-    grown: Grown, view: View, leaves: list[np.ndarray], source: str = "", sha256: str = "", credit: str = ""
-) -> Bricks:
+class Origin(msgspec.Struct, frozen=True):
+    """Where a scene comes from, for its header."""
+
+    source: str = ""
+    sha256: str = ""
+    credit: str = ""
+
+
+def fit(
+    field: NerfactoField, grown: Grown, view: View, options: Options, origin: Origin, progress: Progress
+) -> tuple[Bricks, list[int]]:
+    """The best scene within `options.size_bytes`, and how many bricks it has of each voxel size, coarse to fine.
+
+    The price per byte is found by bisection on an estimate of the size, and the estimate corrected by what packing gives.
+    """
+    wants_gradients = grown.mean_colour_db < options.gradient_db if options.gradients is None else options.gradients
+    bytes_per_estimate = 1.6 if wants_gradients else 1.0
+    for attempt in range(5):
+        progress("fit", attempt / 5)
+        leaves = _leaves_for(grown, 0.985 * options.size_bytes / bytes_per_estimate)
+        scene = scene_of(grown, view, leaves, origin)
+        if wants_gradients:
+            scene = shaded(field, scene, grown, view)
+        size = packed_bytes(scene)
+        uses_all = all(not level_leaves.any() for level_leaves in leaves[:-1])
+        if size <= options.size_bytes and (size > 0.95 * options.size_bytes or uses_all):
+            break
+        bytes_per_estimate = size / _estimate(grown, leaves)
+    return scene, [int(chosen.sum()) for chosen in leaves]
+
+
+def _estimate(grown: Grown, leaves: list[np.ndarray]) -> float:
+    return sum(
+        float((BYTES_PER_BRICK + BYTES_PER_CORNER * level.corners)[chosen].sum()) for level, chosen in zip(grown.levels, leaves)
+    )
+
+
+def _leaves_for(grown: Grown, estimate: float) -> list[np.ndarray]:
+    low, high = -24.0, 0.0  # log10 of the price; the highest leaves only the coarsest bricks
+    for _ in range(32):
+        middle = (low + high) / 2
+        if _estimate(grown, prune(grown, 10**middle)) > estimate:
+            low = middle
+        else:
+            high = middle
+    return prune(grown, 10**high)
+
+
+def scene_of(grown: Grown, view: View, leaves: list[np.ndarray], origin: Origin) -> Bricks:
     """Put the chosen bricks into a scene of degree 0."""
     keys = np.concatenate([level.keys[chosen] for level, chosen in zip(grown.levels, leaves)])
     values = np.concatenate([level.values[chosen] for level, chosen in zip(grown.levels, leaves)])
-    # Neighbours in space are neighbours in the file: they look alike, and pack better.
+    # Neighbours in space are neighbours in the file and in the texture: they look alike, and are used together.
     order = np.argsort(_morton(keys, grown.half_size))
     keys, values = keys[order], values[order]
+    pixel_rad = float(np.median(grown.samples.footprint / np.linalg.norm(grown.samples.x, axis=-1)))
     header = Header(
         VERSION,
         tuple(grown.centre.tolist()),
@@ -298,13 +346,52 @@ def scene_of(
         1.0,
         tuple(view.zone_min.tolist()),
         tuple(view.zone_max.tolist()),
-        float(np.median(grown.samples.footprint / np.linalg.norm(grown.samples.x, axis=-1))),
-        source,
-        sha256,
-        credit,
+        pixel_rad,
+        origin.source,
+        origin.sha256,
+        origin.credit,
     )
-    nodes = octree.node_table(keys, grown.cascades)
-    return Bricks(header, nodes, values, np.zeros((0, 3, *[COARSE_CORNERS] * 3, 3), np.uint8), grown.far)
+    none = np.zeros((0, 3, *[COARSE_CORNERS] * 3, 3), np.uint8)
+    return Bricks(header, octree.node_table(keys, grown.cascades), values, none, grown.far)
+
+
+def shaded(field: NerfactoField, scene: Bricks, grown: Grown, view: View) -> Bricks:
+    """The scene with gradients: at every second corner, least squares of colour - mean colour over directions from the zone.
+
+    With eyes e_i, u_i = direction(x - e_i) - direction(x), y_i = colour along it - colour along the mean direction:
+    G = argmin Σ |y_i - G u_i|² + ridge |G|².
+    """
+    eyes = view.eyes(12, np.random.default_rng(4)) - grown.centre
+    low, side, order = _brick_boxes(scene)
+    corners = np.stack(np.meshgrid(*[np.arange(COARSE_CORNERS)] * 3, indexing="ij")[::-1], -1).reshape(-1, 3) / (VOXELS // 2)
+    slopes = np.zeros((len(order), len(corners), 3, 3), np.float32)
+    for start in range(0, len(order), 512):
+        part = slice(start, start + 512)
+        points = (low[part, None] + corners * side[part, None, None]).reshape(-1, 3)
+        mean = unit(points)
+        _, geometry = field.density_and_geometry(tensor(points + grown.centre))
+        middle = field.colour(geometry, tensor(mean)).numpy()
+        normal, right = np.zeros((len(points), 3, 3)), np.zeros((len(points), 3, 3))
+        for eye in eyes:
+            direction = unit(points - eye)
+            u, y = direction - mean, field.colour(geometry, tensor(direction)).numpy() - middle
+            normal += u[:, :, None] * u[:, None, :]
+            right += u[:, :, None] * y[:, None, :]
+        ridge = 1e-3 * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-9
+        slopes[part] = np.linalg.solve(normal + ridge * np.eye(3), right).reshape(-1, len(corners), 3, 3)
+    reach = float(np.quantile(np.abs(slopes), 0.999)) or 1.0
+    coded = ((slopes / reach).clip(-1, 1) * 127.5 + 127.5 + 0.5).astype(np.uint8)
+    gradients = np.zeros((len(order), 3, *[COARSE_CORNERS] * 3, 3), np.uint8)
+    gradients[order] = coded.reshape(-1, *[COARSE_CORNERS] * 3, 3, 3).transpose(0, 4, 1, 2, 3, 5)
+    header = msgspec.structs.replace(scene.header, gradient_range=reach)
+    return msgspec.structs.replace(scene, header=header, gradients=gradients)
+
+
+def _brick_boxes(scene: Bricks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lowest corners (b, 3), sides (b,) and brick numbers (b,) of all leaves of a scene."""
+    keys, bricks = octree.leaves_of(scene.nodes, scene.header.cascades)
+    low, side = octree.cell_boxes(keys, scene.header.half_size)
+    return low, side, bricks
 
 
 def _morton(keys: np.ndarray, half_size: float) -> np.ndarray:

@@ -85,10 +85,10 @@ class SphereView:
 
     def rays(self, count: int, rng: np.random.Generator) -> Rays:
         eyes = self.eyes(count, rng)
-        return eyes, _unit(rng.normal(size=(count, 3))), np.full(count, self.pixel_rad / 2)
+        return eyes, unit(rng.normal(size=(count, 3))), np.full(count, self.pixel_rad / 2)
 
     def pixel_rays(self, eye: np.ndarray, count: int, across: int, rng: np.random.Generator) -> Rays:
-        return _fanned(eye, _unit(rng.normal(size=(count, 3))), across, self.pixel_rad)
+        return _fanned(eye, unit(rng.normal(size=(count, 3))), across, self.pixel_rad)
 
     def eyes(self, count: int, rng: np.random.Generator) -> np.ndarray:
         return rng.uniform(self.zone_min, self.zone_max, (count, 3))
@@ -106,7 +106,7 @@ class PhotographView:
 
     def _directions(self, count: int, rng: np.random.Generator) -> np.ndarray:
         x, y = (rng.uniform(-t, t, count) for t in self.tangents)
-        return _unit(np.stack([x, y, np.full(count, -1.0)], -1) @ self.rotation.T)
+        return unit(np.stack([x, y, np.full(count, -1.0)], -1) @ self.rotation.T)
 
     def rays(self, count: int, rng: np.random.Generator) -> Rays:
         return self.eyes(count, rng), self._directions(count, rng), np.full(count, self.pixel_rad / 2)
@@ -128,15 +128,16 @@ def _aimed(eyes: np.ndarray, points: np.ndarray, radii: np.ndarray) -> Rays:
 def _fanned(eye: np.ndarray, directions: np.ndarray, across: int, pixel_rad: float) -> Rays:
     """across² rays around each direction, in a square of one pixel."""
     helper = np.where(np.abs(directions[:, 2:]) < 0.9, [[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]])
-    right = _unit(np.cross(directions, helper))
+    right = unit(np.cross(directions, helper))
     up = np.cross(right, directions)
     offsets = sub_pixels(across) * pixel_rad
     fan = directions[:, None] + offsets[:, :1] * right[:, None] + offsets[:, 1:] * up[:, None]
     origins = np.broadcast_to(eye, fan.shape).reshape(-1, 3)
-    return origins, _unit(fan).reshape(-1, 3), np.full(len(origins), pixel_rad / 2)
+    return origins, unit(fan).reshape(-1, 3), np.full(len(origins), pixel_rad / 2)
 
 
-def _unit(v: np.ndarray) -> np.ndarray:
+def unit(v: np.ndarray) -> np.ndarray:
+    """v (…, 3) at length 1."""
     return v / np.linalg.norm(v, axis=-1, keepdims=True)
 
 

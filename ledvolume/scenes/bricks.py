@@ -68,7 +68,10 @@ class Bricks(msgspec.Struct, frozen=True):
         return len(self.gradients) > 0
 
 
-def pack(array: np.ndarray, level: int = 19) -> np.ndarray:
+COMPRESSION = 12  # 19 saves one percent more and takes ten times as long
+
+
+def pack(array: np.ndarray, level: int = COMPRESSION) -> np.ndarray:
     """(b, ..., channels) uint8 → zstd bytes: one plane per channel, each byte minus its neighbour (mod 256) along x."""
     planes = np.ascontiguousarray(np.moveaxis(array, -1, 0))
     planes[..., 1:] -= planes[..., :-1].copy()
@@ -88,15 +91,25 @@ def unpack(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.moveaxis(np.cumsum(planes, axis=-1, dtype=np.uint8), 0, -1).copy()
 
 
-def save(path: Path, scene: Bricks) -> int:
-    """Write the scene; returns its size in bytes. The file appears only when it is complete."""
+def _tensors(scene: Bricks) -> dict[str, np.ndarray]:
     tensors = {
-        "nodes": np.frombuffer(zstandard.ZstdCompressor(19).compress(scene.nodes.tobytes()), np.uint8),
+        "nodes": np.frombuffer(zstandard.ZstdCompressor(COMPRESSION).compress(scene.nodes.tobytes()), np.uint8),
         "bricks": pack(scene.bricks),
         "far": scene.far,
     }
     if scene.has_gradients:
         tensors["gradients"] = pack(scene.gradients)
+    return tensors
+
+
+def packed_bytes(scene: Bricks) -> int:
+    """What the scene takes on disk, but for a header of about a kilobyte."""
+    return sum(tensor.nbytes for tensor in _tensors(scene).values()) + 2048
+
+
+def save(path: Path, scene: Bricks) -> int:
+    """Write the scene; returns its size in bytes. The file appears only when it is complete."""
+    tensors = _tensors(scene)
     shapes = {"nodes": len(scene.nodes), "bricks": len(scene.bricks)}
     metadata = {"ledvolume": msgspec.json.encode(scene.header).decode(), "counts": json.dumps(shapes)}
     part = Path(f"{path}.part")

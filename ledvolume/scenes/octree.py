@@ -113,25 +113,21 @@ def _with_ancestors(leaves: np.ndarray, depth: np.ndarray) -> dict[int, np.ndarr
     return split
 
 
-def cut_to_leaves(keys: np.ndarray) -> np.ndarray:
-    """Sorted keys without those that hold a deeper one of the set... the deeper ones win, and their missing siblings come in.
-
-    A cell that is split keeps all its content: every one of its eight children is a leaf or split itself only if something
-    wanted it; the octants that only the coarse cell wanted are added at the depth below.
-    """
-    keys = np.unique(keys)
-    _, depth, _ = unpack_keys(keys)
-    wanted = {k: keys[depth == k] for k in range(int(depth.max(initial=0)) + 1)}
-    split = _with_ancestors(keys, depth)
-    leaves = []
-    for k in sorted(wanted):
-        here = wanted[k]
-        is_split = np.isin(here, split.get(k, np.zeros(0, np.int64)))
-        leaves.append(here[~is_split])
-        if is_split.any() and k + 1 in wanted:
-            c, d, p = unpack_keys(here[is_split])
-            offsets = np.array([[i & 1, i >> 1 & 1, i >> 2] for i in range(8)])
-            eight = (p[:, None] * 2 + offsets).reshape(-1, 3)
-            made = pack_keys(np.repeat(c, 8), np.repeat(d + 1, 8), eight)
-            wanted[k + 1] = np.union1d(wanted[k + 1], made)
-    return np.sort(np.concatenate(leaves))
+def leaves_of(nodes: np.ndarray, cascades: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keys (b,) and brick numbers (b,) of a node table: the inverse of `node_table`."""
+    place = np.stack(np.unravel_index(np.arange(cascades * GRID**3), (cascades, GRID, GRID, GRID)), -1)
+    keys = pack_keys(place[:, 0], np.zeros(len(place), np.int64), place[:, :0:-1])
+    at = np.arange(len(keys))
+    found_keys, found_bricks = [], []
+    offsets = np.array([[i & 1, i >> 1 & 1, i >> 2] for i in range(8)])
+    while len(at):
+        first, child = nodes[at, 0], nodes[at, 1].astype(np.int64)
+        is_brick = (first > 0) & (first < EMPTY)
+        found_keys.append(keys[is_brick])
+        found_bricks.append(first[is_brick].astype(np.int64) - 1)
+        split = child > 0
+        cascade, depth, p = unpack_keys(keys[split])
+        eight = (p[:, None] * 2 + offsets).reshape(-1, 3)
+        keys = pack_keys(np.repeat(cascade, 8), np.repeat(depth + 1, 8), eight)
+        at = (child[split, None] + np.arange(8)).ravel()
+    return np.concatenate(found_keys), np.concatenate(found_bricks)

@@ -1,0 +1,120 @@
+"""Make a scene for the wall from a nerfstudio checkpoint, and say how true it is.
+
+    ledvolume bake outputs/door/nerfacto/run --show configs/demo.toml --report bake.json --picture bake.png
+    ledvolume bake run/config.yml --zone=-0.1,0.5,0,0.2,0.7,0.2 --out place.safetensors --size 50
+
+With --show the place is baked for that show's wall, as seen from its zone: resolution follows the footprints of its LED
+pixels, and what the wall cannot show is left out. With --zone (a box in the checkpoint's own units) it is baked for all
+directions. The result is verified from eyes in the zone that the bake has not used. Takes minutes on two CPU cores.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ledvolume.errors import ConfigError
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="CONFIG_OR_CHECKPOINT", help="nerfstudio run: folder, config.yml or .ckpt")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--show", type=Path, help="show file: bake for its wall and zone")
+    where.add_argument("--zone", metavar="X0,Y0,Z0,X1,Y1,Z1", help="box where cameras go, in field units; write --zone=-0.1,…")
+    parser.add_argument("--place", help="which place of the show (default: the one it starts with)")
+    parser.add_argument("--pixel-deg", type=float, default=0.1, help="with --zone: angle of a pixel (default 0.1)")
+    parser.add_argument("--out", type=Path, metavar="SCENE", help="where to write (default with --show: the place's file)")
+    parser.add_argument("--size", type=float, default=36.0, metavar="MB", help="budget on disk (default 36)")
+    parser.add_argument("--gradients", choices=("auto", "on", "off"), default="auto", help="colour that changes with direction")
+    parser.add_argument("--credit", default="", help="whose photographs these are; kept in the scene")
+    parser.add_argument("--report", type=Path, metavar="R.json", help="write what was measured")
+    parser.add_argument("--picture", type=Path, metavar="P.png", help="write exact field, bake and difference side by side")
+    parser.add_argument("--table", metavar="MB,MB,…", help="also measure these sizes, for the report")
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from ledvolume.scenes.baking import bake
+
+    torch.set_num_threads(max(1, torch.get_num_threads()))
+    view, out, show = _view(args)
+    sizes = [round(float(text) * 1e6) for text in args.table.split(",")] if args.table else []
+    started = time.perf_counter()
+    with Bars() as bars:
+        report = bake(
+            args.run,
+            view,
+            out,
+            size_bytes=round(args.size * 1e6),
+            gradients={"auto": None, "on": True, "off": False}[args.gradients],
+            credit=args.credit,
+            sizes=sizes,
+            picture=args.picture,
+            progress=bars.show,
+            say=bars.say,
+        )
+    report["seconds"]["all"] = round(time.perf_counter() - started, 1)
+    report["show"] = show
+    if args.report:
+        args.report.parent.mkdir(parents=True, exist_ok=True)
+        args.report.write_text(json.dumps(report, indent=1) + "\n")
+    fidelity = report["fidelity"]
+    print(
+        f"{out}: {report['bytes'] / 1e6:.1f} MB, {report['bricks']:,} bricks, "
+        f"{fidelity['mean_db']:.1f} dB mean and {fidelity['worst_db']:.1f} dB worst from held-out eyes, "
+        f"{report['seconds']['all']:.0f} s"
+    )
+    return 0
+
+
+def _view(args: argparse.Namespace):
+    from ledvolume.config import load_show
+    from ledvolume.scenes.bake_view import SphereView, WallView
+
+    if args.show:
+        show = load_show(args.show)
+        name = args.place or show.start
+        if name not in show.places:
+            raise ConfigError(args.show, "--place", f"one of {sorted(show.places)}", name)
+        place = show.places[name]
+        return WallView(show.stage, place.field_from_stage), args.out or place.file, show.name
+    try:
+        box = np.array([float(text) for text in args.zone.split(",")]).reshape(2, 3)
+    except ValueError:
+        raise ConfigError("command line", "--zone", "six numbers X0,Y0,Z0,X1,Y1,Z1", args.zone) from None
+    if not (np.isfinite(box).all() and (box[0] < box[1]).all()):
+        raise ConfigError("command line", "--zone", "the lower corner first, then the upper", args.zone)
+    if not args.out:
+        raise ConfigError("command line", "--out", "a file to write, when there is no --show", None)
+    return SphereView(box[0], box[1], float(np.radians(args.pixel_deg))), args.out, None
+
+
+class Bars:
+    """A progress bar per stage of the work, with time left; plain lines where there is no terminal."""
+
+    def __enter__(self) -> "Bars":
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = TextColumn("{task.description:12}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+        self.progress = Progress(*columns)
+        self.progress.start()
+        self.stages: dict[str, int] = {}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for task in self.stages.values():
+            self.progress.update(task, completed=1)
+        self.progress.stop()
+
+    def show(self, stage: str, share: float) -> None:
+        if stage not in self.stages:
+            for task in self.stages.values():
+                self.progress.update(task, completed=1)
+            self.stages[stage] = self.progress.add_task(stage, total=1)
+        self.progress.update(self.stages[stage], completed=share)
+
+    def say(self, line: str) -> None:
+        self.progress.console.print(line, highlight=False)
