@@ -2,7 +2,7 @@
 
 A surface maps LED coordinates to stage points; a tile is a rectangle of its LED pixels. That is all the renderer knows
 of a wall. Because a pixel's place depends on the surface alone, however it is cut, every cut gives the same bits.
-The GLSL twin of `surface_points` is render/shaders/tiles.glsl.
+The GLSL twin of `surface_points` and `rays_through` is render/shaders/tiles.glsl.
 """
 
 import math
@@ -94,6 +94,16 @@ def surface_points(surface: Surface, columns_px: np.ndarray, rows_px: np.ndarray
     x, z = (s, np.zeros_like(s)) if k == 0 else (np.sin(k * s) / k, (1 - np.cos(k * s)) / k)
     m = surface.stage_from_surface.matrix()
     return np.stack(np.broadcast_arrays(x, y, z), -1) @ m[:3, :3].T + m[:3, 3]
+
+
+def rays_through(
+    surface: Surface, columns_px: np.ndarray, rows_px: np.ndarray, eye_m: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """From an eye of the stage through LED coordinates: unit directions (..., 3), and spreads (...,): the radius of an LED
+    pixel's footprint per metre of distance."""
+    toward = surface_points(surface, columns_px, rows_px) - eye_m
+    distance_m = np.linalg.norm(toward, axis=-1)
+    return toward / distance_m[..., None], 0.5 * surface.pitch_m / distance_m
 
 
 def led_coordinates(surface: Surface, origin_m: np.ndarray, directions: np.ndarray) -> np.ndarray:

@@ -6,35 +6,40 @@ from ledvolume.scenes.bricks import CORNERS, EMPTY, GRID, VERSION, VOXELS, Brick
 from ledvolume.scenes.octree import cell_boxes, cells_of, node_table
 
 
-def random_scene(seed: int = 0, has_gradients: bool = True, cascades: int = 3) -> Bricks:
-    """Random brick values in a few hundred random cells of every cascade, some of them split once or twice."""
+def random_scene(seed: int = 0, has_gradients: bool = True, cascades: int = 3, occupancy: float = 0.03) -> Bricks:
+    """Noise: random cells of every cascade hold one of 500 random bricks; half are split, up to three times.
+
+    Neighbours do not fit together, so a march that takes one wrong cell, brick, corner or step is seen.
+    """
     rng = np.random.default_rng(seed)
-    top = GRID**3
-    nodes = np.zeros((cascades * top, 2), np.uint32)
-    extra, brick = [], 0
+    bricks = 500
+    levels = []
     for cascade in range(cascades):
-        occupied = rng.random((GRID,) * 3) < 0.002
+        occupied = rng.random((GRID,) * 3) < occupancy
         inside = np.zeros_like(occupied)
         if cascade:
             inside[GRID // 4 : -GRID // 4, GRID // 4 : -GRID // 4, GRID // 4 : -GRID // 4] = True
-        words = np.where(occupied, 0, EMPTY | skip_distances(occupied, inside)).astype(np.uint32)
-        nodes[cascade * top : (cascade + 1) * top, 0] = words.ravel()
-        for cell in np.flatnonzero(occupied) + cascade * top:
-            brick += 1
-            nodes[cell] = brick, 0
-            if rng.random() < 0.5:
-                nodes[cell, 1] = len(nodes) + len(extra)
-                children = np.zeros((8, 2), np.uint32)
-                for i in np.flatnonzero(rng.random(8) < 0.6):
-                    brick += 1
-                    children[i, 0] = brick
-                extra.extend(children)
-    nodes = np.concatenate([nodes, np.array(extra, np.uint32).reshape(-1, 2)])
-    values = rng.integers(0, 256, (brick, 9, 9, 9, 4), dtype=np.uint8)
-    values[..., 3] = values[..., 3] // 2 + 60
-    gradients = rng.integers(0, 256, (brick if has_gradients else 0, 3, 5, 5, 5, 3), dtype=np.uint8)
+        words = np.where(occupied, rng.integers(1, bricks + 1, occupied.shape), EMPTY | skip_distances(occupied, inside))
+        levels.append(np.stack([words.ravel(), np.zeros(GRID**3)], -1).astype(np.uint32))
+    levels = [np.concatenate(levels)]
+    first_child = len(levels[0])
+    for _ in range(3):
+        cells = levels[-1]
+        split = np.flatnonzero((cells[:, 0] < EMPTY) & (rng.random(len(cells)) < 0.5))
+        cells[split, 1] = first_child + 8 * np.arange(len(split))
+        cells[split, 0] *= rng.random(len(split)) < 0.8  # some have nothing to show from afar
+        children = np.zeros((8 * len(split), 2), np.uint32)
+        children[:, 0] = rng.integers(1, bricks + 1, len(children)) * (rng.random(len(children)) < 0.6)
+        levels.append(children)
+        first_child += len(children)
+    values = rng.integers(0, 256, (bricks, 9, 9, 9, 4), dtype=np.uint8)
+    # Log density 0 to 7 (opaque within a brick), a quarter of the bricks down to -2, a quarter with nothing at some corners.
+    values[..., 3] = values[..., 3] // 2 + 110
+    values[: bricks // 4, ..., 3] -= 40
+    values[bricks // 4 : bricks // 2, ..., 3] *= rng.random((bricks // 4, 9, 9, 9)) < 0.7
+    gradients = rng.integers(0, 256, (bricks if has_gradients else 0, 3, 5, 5, 5, 3), dtype=np.uint8)
     header = Header(VERSION, (0.1, -0.2, 0.3), 1.0, cascades, (-6.0, 8.0), 0.5, (-0.1,) * 3, (0.1,) * 3, 0.002, "random", "")
-    return Bricks(header, nodes, values, gradients, rng.random((16, 32, 3)).astype(np.float16))
+    return Bricks(header, np.concatenate(levels), values, gradients, rng.random((16, 32, 3)).astype(np.float16))
 
 
 def random_rays(count: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

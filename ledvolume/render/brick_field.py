@@ -52,7 +52,7 @@ class BrickField:
         else:
             self.gradients = self._texture(context, np.zeros((1, 1, 1, 4), np.uint8))
         height, width = scene.far.shape[:2]
-        self.far = context.texture((width, height), 3, np.ascontiguousarray(scene.far, np.float16).tobytes(), dtype="f2")
+        self.far = context.texture((width, height), 3, np.ascontiguousarray(scene.far, np.float32).tobytes(), dtype="f4")
         self.far.repeat_x, self.far.repeat_y = True, False
         self.nodes = context.buffer(np.ascontiguousarray(scene.nodes).tobytes())
 
@@ -68,6 +68,11 @@ class BrickField:
         texture.repeat_x = texture.repeat_y = texture.repeat_z = False
         texture.filter = (moderngl.LINEAR, moderngl.LINEAR)
         return texture
+
+    def release(self) -> None:
+        """Give the memory back at once; the garbage collector would later."""
+        for held in (self.bricks, self.gradients, self.far, self.nodes):
+            held.release()
 
     def bind(self) -> None:
         self.bricks.use(0)

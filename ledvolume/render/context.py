@@ -26,15 +26,17 @@ def create_context() -> moderngl.Context:
     return context
 
 
-def compute_shader(context: moderngl.Context, names: tuple[str, ...], constants: dict[str, object]) -> moderngl.ComputeShader:
+def compute_shader(
+    context: moderngl.Context, names: tuple[str, ...], constants: dict[str, object], main: str = ""
+) -> moderngl.ComputeShader:
     """Compile render/shaders/NAME.glsl, one after the other, behind `#define`s of the constants.
 
-    Raises RenderError with the driver's words.
+    main: source that goes last, where the files are functions only. Raises RenderError with the driver's words.
     """
     defines = "".join(f"#define {name} {value}\n" for name, value in constants.items())
     parts = [f"#line 1 {i}\n" + (files(__package__) / "shaders" / f"{name}.glsl").read_text() for i, name in enumerate(names)]
     try:
-        return context.compute_shader(f"#version {VERSION} core\n{defines}" + "".join(parts))
+        return context.compute_shader(f"#version {VERSION} core\n{defines}" + "".join(parts) + main)
     except moderngl.Error as error:
         numbered = ", ".join(f"{i} = {name}.glsl" for i, name in enumerate(names))
         raise RenderError(f"shader does not compile ({numbered}): {error}") from error

@@ -29,7 +29,7 @@ def far_colour(scene: Bricks, direction: np.ndarray) -> np.ndarray:
     """Bilinear in the equirectangular map, wrapping around the horizon, (n, 3) float32."""
     height, width = scene.far.shape[:2]
     x = (np.arctan2(direction[:, 1], direction[:, 0]) / (2 * np.pi) + 0.5) * width - 0.5
-    y = np.arccos(direction[:, 2].clip(-1, 1)) / np.pi * height - 0.5
+    y = np.arctan2(np.hypot(direction[:, 0], direction[:, 1]), direction[:, 2]) / np.pi * height - 0.5
     x0, y0 = np.floor(x).astype(int), np.floor(y).astype(int)
     fx, fy = (x - x0)[:, None], (y - y0)[:, None]
     rows = [y0.clip(0, height - 1), (y0 + 1).clip(0, height - 1)]

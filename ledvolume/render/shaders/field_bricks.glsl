@@ -45,7 +45,9 @@ vec3 gradient_value(uint brick, vec3 voxel, vec3 turn) {
 }
 
 vec3 far_colour(vec3 direction) {
-    vec2 uv = vec2(atan(direction.y, direction.x) / TAU + 0.5, acos(clamp(direction.z, -1.0, 1.0)) / (0.5 * TAU));
+    // Not acos: Mesa's is 3e-4 rad off.
+    float azimuth = atan(direction.y, direction.x), polar = atan(length(direction.xy), direction.z);
+    vec2 uv = vec2(azimuth / TAU + 0.5, polar / (0.5 * TAU));
     return textureLod(far_map, uv, 0.0).rgb;
 }
 

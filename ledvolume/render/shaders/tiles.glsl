@@ -1,4 +1,4 @@
-// Where LED pixels are. Twin: ledvolume/stage.py `surface_points`.
+// Where LED pixels are, and rays through them. Twin: ledvolume/stage.py `surface_points`, `rays_through`.
 // One invocation is one LED pixel of one tile: work-groups of 8 × 8 are listed in `blocks`, over all tiles of the node.
 
 struct Tile {
@@ -19,4 +19,12 @@ vec3 surface_point(Tile tile, vec2 led_px) {
     float half_sine = sin(0.5 * k * s);
     vec4 p = k == 0.0 ? vec4(s, y, 0.0, 1.0) : vec4(sin(k * s) / k, y, 2.0 * half_sine * half_sine / k, 1.0);
     return vec3(dot(tile.stage_from_surface[0], p), dot(tile.stage_from_surface[1], p), dot(tile.stage_from_surface[2], p));
+}
+
+struct LedRay { vec3 direction; float spread; }; // spread: radius of the LED pixel's footprint per metre of distance
+
+LedRay ray_through(Tile tile, vec2 led_px, vec3 eye_m) {
+    vec3 toward = surface_point(tile, led_px) - eye_m;
+    float distance_m = length(toward);
+    return LedRay(toward / distance_m, 0.5 * tile.surface.w / distance_m);
 }

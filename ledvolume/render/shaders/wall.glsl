@@ -1,5 +1,5 @@
 // Pass 1 of a frame: every LED pixel of every tile of the node, one invocation each, one dispatch.
-// Follows: tiles.glsl, footprint.glsl, transfer.glsl, a field_*.glsl. Work-group 8 × 8. Twin: ledvolume/render/reference.py.
+// Follows: tiles.glsl, footprint.glsl, transfer.glsl, a field_*.glsl. Work-group 8 × 8. Twin: ledvolume/render/reference.py `wall`.
 //
 // Inside the footprint the eye is the entrance pupil, marched every frame. Outside it is the stage's eye, which does not
 // move: `outer` keeps the sum of its samples; a refinement step adds one sample to one block in REFINEMENT_CLASSES.
@@ -16,11 +16,9 @@ uniform int inner_across;         // samples per LED pixel and axis inside the f
 uniform int outer_steps;          // refinement steps of this frame, counted since the scene was put up
 
 vec3 seen_from(vec3 eye_m, Tile tile, vec2 led_px) {
-    vec3 toward = surface_point(tile, led_px) - eye_m;
-    float distance_m = length(toward);
-    float spread = 0.5 * tile.surface.w / distance_m;
+    LedRay ray = ray_through(tile, led_px, eye_m);
     vec3 origin = field_scale * (field_rotation * eye_m) + field_offset;
-    return linear_from_srgb(march(origin, field_rotation * (toward / distance_m), spread).colour);
+    return linear_from_srgb(march(origin, field_rotation * ray.direction, ray.spread).colour);
 }
 
 vec2 subpixel(int index, int across) {
