@@ -196,7 +196,7 @@ def parallax_m(show: Show, frame: Frame) -> float:
 
 
 def judge(summary: dict, show: Show, out: Path) -> int:
-    """Say how it went and what to try next; the exit status."""
+    """Say how it went and what to try next; returns the exit status."""
     latency = summary["pose_to_send_ms"]
     troubles = []
     silent = [name for name, count in summary["frames_of_tile"].items() if not count]
@@ -218,14 +218,28 @@ def judge(summary: dict, show: Show, out: Path) -> int:
     for trouble in troubles:
         print(f"ledvolume demo: FAILED: {trouble}", file=sys.stderr)
     if not troubles:
-        name = show.stage.tiles[0].name
-        print(
-            "\nWhat to try next:\n"
-            "  ledvolume serve configs/demo.toml                                        the same server, until Ctrl+C; and beside it\n"
-            '  ledvolume simulate "builtin:dolly?at=0,0,1.9&look=0,4,1.9&amount=0.35" --to osc+udp://127.0.0.1:9000\n'
-            f"  ledvolume tile stream://127.0.0.1:5560 --tile {name} --window              one tile, live (needs a display)"
-        )
+        print(what_next(show))
     return 1 if troubles else 0
+
+
+def what_next(show: Show) -> str:
+    """Three commands, as they can be typed here."""
+    here = Path.cwd()
+    program, file = Path(sys.executable).parent / "ledvolume", show.file
+    if file.is_relative_to(here):
+        file = file.relative_to(here)
+    if program.is_relative_to(here):
+        program = program.relative_to(here)
+    x, y, z = show.stage.zone.centre_m
+    source = show.sources[0].uri if show.sources else "osc+udp://127.0.0.1:9000"
+    output = show.outputs[0] if show.outputs else "stream://127.0.0.1:5560"
+    move = f'"builtin:dolly?at={x:g},{y:g},{z:g}&look={x:g},{y + 4:g},{z:g}&amount=0.35"'
+    return (
+        "\nWhat to try next, each in a terminal of its own:\n"
+        f"  {program} serve {file}\n"
+        f"  {program} simulate {move} --to {source} --camera {show.stage.rigs[0].camera_id}\n"
+        f"  {program} tile {output} --tile {show.stage.tiles[0].name} --save out/tiles --every 10"
+    )
 
 
 def renders_in_software() -> bool:
