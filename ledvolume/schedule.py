@@ -42,6 +42,13 @@ class Inputs:
                     elif sample.camera_id in self.unknown or len(self.unknown) < 64:
                         self.unknown[sample.camera_id] += 1
 
+    def discard(self) -> None:
+        """Throw away what came while the server was still loading: minutes of old poses would be read before new ones."""
+        for source, _ in self.sources:
+            for _ in range(64):  # not for ever: a flood may be faster than we are
+                if not source.drain():
+                    break
+
     @property
     def accepted(self) -> int:
         """Samples that the timelines took in."""

@@ -78,6 +78,7 @@ def serve(
         report = Report(show.stage.zone, period_ns)
         on_air = show.stage.rigs[0].camera_id
         said_ns = written_ns = 0
+        inputs.discard()
         for request in schedule.live(ticks, inputs, on_air, show.start, show.quality, refinement, time.time_ns):
             if is_stopped() or end_ns is not None and request.present_at_ns >= end_ns:
                 break
@@ -176,9 +177,9 @@ def warm_up(renderer: Renderer, show: Show) -> None:
 
 
 def _source_status(source) -> dict:
-    host = source.uri.rpartition(":")[0]
+    before, option, options = source.uri.partition("?")
     return {
-        "uri": f"{host}:{source.port}{source.uri[source.uri.find('?') :] if '?' in source.uri else ''}",
+        "uri": f"{before.rpartition(':')[0]}:{source.port}{option}{options}",  # where the show says port 0: the real one
         "datagrams": source.received,
         "dropped_by_kernel": source.dropped,
         "without_kernel_stamp": source.unstamped,

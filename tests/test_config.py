@@ -118,7 +118,9 @@ def test_the_rate_is_exact_and_may_be_given_from_outside(written):
 
 
 def test_tracking_limits_are_written_in_the_units_of_people(written):
-    table = "[tracking]\nhorizon_ms = 80\nlost_ms = 2000\njitter_ms = 5\nslack_mm = 4\nslack_deg = 90\nacceleration_deg_s2 = 180\n"
+    table = (
+        "[tracking]\nhorizon_ms = 80\nlost_ms = 2000\njitter_ms = 5\nslack_mm = 4\nslack_deg = 90\nacceleration_deg_s2 = 180\n"
+    )
     limits = load_show(written(more=table)).limits
     assert (limits.horizon_ns, limits.lost_ns, limits.jitter_s, limits.slack_m) == (80_000_000, 2_000_000_000, 0.005, 0.004)
     assert (limits.slack_rad, limits.acceleration_rad_s2) == pytest.approx((math.pi / 2, math.pi))
@@ -131,7 +133,9 @@ def test_a_slow_show_predicts_at_least_as_far_as_its_frames_lead(written):
 
 
 def test_an_osc_map_in_the_show_is_the_one_that_is_used(written):
-    table = 'map = { messages = [{ address = "/cam", arguments = ["x m", "y m", "z m", "pan deg", "tilt deg"], camera_id = "A" }] }'
+    table = (
+        'map = { messages = [{ address = "/cam", arguments = ["x m", "y m", "z m", "pan deg", "tilt deg"], camera_id = "A" }] }'
+    )
     file = written(('uri = "osc+udp://127.0.0.1:9000"', f'uri = "osc+udp://127.0.0.1:9000"\n{table}'))
     assert load_show(file).sources[0].osc_map.messages[0].address == "/cam"
 

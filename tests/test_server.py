@@ -261,6 +261,16 @@ def test_poses_of_strangers_and_garbage_are_counted_and_change_nothing(live):
     assert inputs.rejects() == {"unknown-camera": 1, "not-osc": 1} and inputs.unknown == {"B": 1}
 
 
+def test_what_came_while_the_server_was_loading_is_not_shown(live):
+    tracker, inputs, requests, now = live
+    for k in range(1000):
+        tracker.put("A", now[0] - 10_000_000_000 + k, 9.0)
+    inputs.discard()
+    tracker.put("A", now[0], 0.5)
+    assert next(requests).camera.stage_from_camera.position_m == (0.5, 0.0, 0.0)
+    assert inputs.accepted == 1
+
+
 def test_a_camera_named_star_takes_every_name():
     tracker, timeline = Tracker(), Timeline(msgspec.structs.replace(RIG, camera_id="*"))
     inputs = schedule.Inputs([(tracker, open_decoder("osc", "ledvolume"))], {"*": timeline})

@@ -9,6 +9,7 @@ file names it. Ends with a summary; exit status 1 if no frame was sent.
 """
 
 import argparse
+import shutil
 import signal
 import sys
 import time
@@ -76,7 +77,7 @@ class LiveLine:
 
     def show(self, line: str) -> None:
         if self._is_terminal:
-            self._file.write(f"\r\x1b[K{line}")
+            self._file.write(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}")
             self._open = True
         elif time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + LINE_EVERY_S
