@@ -138,6 +138,7 @@ def save_render_only(run: Path, output: Path) -> None:
 def save_reference_renders(trainer: Trainer, file: Path, count: int) -> None:
     """nerfstudio's own pictures from `count` training cameras, with the cameras in the model frame."""
     model = trainer.pipeline.model.eval()
+    model.proposal_sampler.set_anneal(1.0)  # as in a loaded run; short trainings end before they are there
     cameras = trainer.pipeline.datamanager.train_dataset.cameras.to(model.device)
     arrays = {}
     for i, number in enumerate(np.linspace(0, len(cameras) - 1, count).round().astype(int).tolist()):
