@@ -22,6 +22,7 @@ CONSTANTS = {
     "MIN_TRANSMITTANCE": 0.002,
     "MIN_GRADIENT_WEIGHT": 0.004,
     "CELL_EPSILON": 1e-4,
+    "STEP_STRETCH": 1.001,  # a straight way through a brick is 8 steps long, give or take rounding: never 9
 }
 
 

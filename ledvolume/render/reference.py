@@ -1,9 +1,17 @@
-"""The slow twin: the same march in numpy, step by step as shaders/field_bricks.glsl does it. For tests and for doubts."""
+"""The slow twin: in numpy, step by step, what the shaders do. For tests and for doubts.
+
+`march` is shaders/field_bricks.glsl, `wall` is shaders/wall.glsl.
+"""
 
 import numpy as np
 
+from ledvolume.camera import Camera
+from ledvolume.colour import linear_from_srgb
+from ledvolume.frustum import Footprint, inner_weight
 from ledvolume.render.brick_field import CONSTANTS
+from ledvolume.render.renderer import OUTER_ACROSS, REFINEMENT_CLASSES, Place, Quality
 from ledvolume.scenes.bricks import EMPTY, GRID, VOXELS, Bricks
+from ledvolume.stage import WallTile, rays_through, surface_points
 
 
 def trilinear(values: np.ndarray, index: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -54,8 +62,9 @@ def march(
     origins (n, 3) are relative to the header's centre, in field units; directions unit; spreads: footprint radius per unit.
     """
     header = scene.header
-    o, d = np.asarray(origins, np.float32), np.asarray(directions, np.float32)
-    inverse = 1 / np.where(np.abs(d) < 1e-12, np.float32(1e-12), d)
+    o, d, spreads = (np.asarray(given, np.float32) for given in (origins, directions, spreads))
+    safe = np.where(np.abs(d) < 1e-12, np.float32(1e-12), d)
+    inverse = 1 / safe
     count = len(o)
     t = np.full(count, near_distance, np.float32)
     through, depth = np.ones(count, np.float32), np.full(count, -1.0, np.float32)
@@ -88,10 +97,8 @@ def march(
         far_side = np.minimum(low + cell[:, None] + wide, half_cube[:, None])
         leave = np.maximum(t[alive], exit_distance(o[alive], inverse[alive], near_side, far_side)) + cell * epsilon
 
-        radius = spreads[alive] * t[alive]
-        while np.any(
-            split := ~empty & (node[:, 1] != 0) & ((node[:, 0] == 0) | (cell > VOXELS * pixels_per_voxel * radius))
-        ):
+        fine_enough = VOXELS * np.float32(pixels_per_voxel) * spreads[alive] * t[alive]
+        while np.any(split := ~empty & (node[:, 1] != 0) & ((node[:, 0] == 0) | (cell > fine_enough))):
             cell = np.where(split, cell * np.float32(0.5), cell)
             upper = (x >= low + cell[:, None]) & split[:, None]
             low = low + upper * cell[:, None]
@@ -104,19 +111,16 @@ def march(
         if len(has_brick):
             rays, brick = alive[has_brick], node[has_brick, 0].astype(int) - 1
             voxel, base = cell[has_brick] / VOXELS, low[has_brick]
-            span = leave[has_brick] - t[rays]
-            steps = np.ceil(span / (voxel * np.float32(step_voxels)))
-            dt = span / steps
-            at = (x[has_brick] - base) / voxel[:, None]
-            stride = d[rays] * (dt / voxel)[:, None]
-            at = at + np.float32(0.5) * stride
-            for k in range(int(steps.max())):
-                live = np.flatnonzero((k < steps) & (through[rays] > opaque))
-                ray, place = rays[live], at[live].clip(0, VOXELS)
+            step = voxel * np.float32(step_voxels * CONSTANTS["STEP_STRETCH"])
+            start, end, shift = t[rays].copy(), leave[has_brick], o[rays] - base
+            while len(live := np.flatnonzero((start < end) & (through[rays] > opaque))):
+                ray, s, dt = rays[live], start[live], np.minimum(step, end - start)[live]
+                at = (shift[live] + d[ray] * (s + np.float32(0.5) * dt)[:, None]) / voxel[live, None]
+                place = at.clip(0, VOXELS)
                 value = trilinear(scene.bricks, brick[live], place) / 255
                 density = np.exp(low_density + value[:, 3] * (high_density - low_density))
                 density = np.where(value[:, 3] <= 0, 0, density)
-                alpha = 1 - np.exp(-density * dt[live])
+                alpha = 1 - np.exp(-density * dt)
                 weight = through[ray] * alpha
                 rgb = value[:, :3]
                 if scene.has_gradients:
@@ -131,12 +135,48 @@ def march(
                 colour[ray] += weight[:, None] * rgb
                 through[ray] *= 1 - alpha
                 met = (depth[ray] < 0) & (through[ray] < 0.5)
-                depth[ray[met]] = (t[ray] + (k + 0.5) * dt[live])[met]
-                at = at + stride
+                depth[ray[met]] = (s + 0.5 * dt)[met]
+                start[live] = s + step[live]
         t[alive] = leave
     rest = through > opaque
-    colour[rest] += through[rest, None] * far_colour(scene, d[rest])
+    colour[rest] += through[rest, None] * far_colour(scene, safe[rest])
     colour[~rest] /= (1 - through[~rest])[:, None]
     return colour, depth
 
 
+def subpixels(across: int) -> np.ndarray:
+    """Offsets (across², 2) from a pixel's centre in the order in which they are sampled: the middle first."""
+    steps = (np.arange(across) + 0.5) / across - 0.5
+    return np.roll(np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2), -(across**2 // 2), axis=0)
+
+
+def wall(
+    tile: WallTile, eye_m: np.ndarray, place: Place, footprint: Footprint, camera: Camera, outer_steps: int, quality: Quality
+) -> np.ndarray:
+    """Linear light of a tile's LED pixels before exposure, and the weight of the inner picture: (H, W, 4).
+
+    eye_m: the stage's, for outside the footprint. outer_steps: as in frame.FrameRequest.
+    """
+    (x, y), (width, height) = tile.offset_px, tile.resolution_px
+    columns, rows = np.meshgrid(x + np.arange(width), y + np.arange(height))
+    field_from_stage, rotation = place.field_from_stage.matrix(), place.field_from_stage.pose.matrix()[:3, :3]
+
+    def seen_from(eye_m: np.ndarray, chosen: np.ndarray, offset: np.ndarray) -> np.ndarray:
+        at = columns[chosen] + 0.5 + offset[0], rows[chosen] + 0.5 + offset[1]
+        directions, spreads = rays_through(tile.surface, *at, eye_m)
+        origin = field_from_stage[:3, :3] @ eye_m + field_from_stage[:3, 3] - place.scene.header.centre
+        origins = np.broadcast_to(origin, directions.shape)
+        near = place.near_m * place.field_from_stage.scale
+        fineness = quality.step_voxels, quality.pixels_per_voxel
+        return linear_from_srgb(march(place.scene, origins, directions @ rotation.T, spreads, *fineness, near)[0])
+
+    weight = inner_weight(camera, footprint, surface_points(tile.surface, columns + 0.5, rows + 0.5))
+    inner, outer = np.zeros((height, width, 3)), np.zeros((height, width, 3))
+    for offset in subpixels(quality.inner_across):
+        inner[weight > 0] += seen_from(np.asarray(camera.stage_from_camera.position_m), weight > 0, offset)
+    phase = (columns // 8 * 5 + rows // 8 * 3) % REFINEMENT_CLASSES
+    wanted = np.minimum((outer_steps + REFINEMENT_CLASSES - 1 - phase) // REFINEMENT_CLASSES, OUTER_ACROSS**2)
+    for k, offset in enumerate(subpixels(OUTER_ACROSS)):
+        outer[wanted > k] += seen_from(np.asarray(eye_m), wanted > k, offset)
+    inner, outer = inner / quality.inner_across**2, outer / np.maximum(wanted, 1)[..., None]
+    return np.concatenate([outer + (inner - outer) * weight[..., None], weight[..., None]], -1)

@@ -44,6 +44,7 @@ vec3 gradient_value(uint brick, vec3 voxel, vec3 turn) {
     return sum * gradient_range;
 }
 
+// Of a direction without zeros: straight up has an azimuth then.
 vec3 far_colour(vec3 direction) {
     // Not acos: Mesa's is 3e-4 rad off.
     float azimuth = atan(direction.y, direction.x), polar = atan(length(direction.xy), direction.z);
@@ -86,12 +87,11 @@ Sample march(vec3 origin, vec3 direction, float spread) {
         float leave = max(t, exit_distance(origin, inverse_direction, low, low + cell)) + cell * CELL_EPSILON;
         if (node.x != 0u) {
             float voxel = cell / float(VOXELS);
-            float steps = ceil((leave - t) / (voxel * step_voxels));
-            float dt = (leave - t) / steps;
-            vec3 at = (x - low) / voxel, stride = direction * (dt / voxel);
-            at += 0.5 * stride;
-            for (float k = 0.0; k < steps; k += 1.0, at += stride) {
-                vec3 inside = clamp(at, vec3(0.0), vec3(VOXELS));
+            float step = voxel * step_voxels * STEP_STRETCH;
+            // The last step is what is left, so that rounding, which may add a step, adds one of no length.
+            for (float s = t; s < leave; s += step) {
+                float dt = min(step, leave - s);
+                vec3 inside = clamp((origin - low + direction * (s + 0.5 * dt)) / voxel, vec3(0.0), vec3(VOXELS));
                 vec4 value = brick_value(node.x - 1u, inside);
                 float density = exp(mix(log_density_range.x, log_density_range.y, value.a));
                 if (value.a <= 0.0) density = 0.0;
@@ -104,13 +104,13 @@ Sample march(vec3 origin, vec3 direction, float spread) {
                 }
                 colour += weight * value.rgb;
                 through *= 1.0 - alpha;
-                if (depth < 0.0 && through < 0.5) depth = t + (k + 0.5) * dt;
+                if (depth < 0.0 && through < 0.5) depth = s + 0.5 * dt;
                 if (through <= MIN_TRANSMITTANCE) break;
             }
         }
         t = leave;
     }
-    if (through > MIN_TRANSMITTANCE) colour += through * far_colour(direction);
+    if (through > MIN_TRANSMITTANCE) colour += through * far_colour(safe);
     else colour /= 1.0 - through;
     return Sample(colour, 1.0 - through, depth);
 }
