@@ -10,6 +10,7 @@ after it has ended. A frame that misses its instant is counted and said; the wal
 """
 
 import gc
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from ledvolume import schedule
 from ledvolume.clock import SECOND_NS, FrameClock
@@ -61,6 +63,8 @@ def serve(
         renderer = open_renderer(show)
         status.renderer = renderer.context.info["GL_RENDERER"]
         opened.callback(renderer.context.release)
+        for words in zone_warnings(show, {name: place.scene.header for name, place in renderer.places.items()}):
+            warn(words)
         warm_up(renderer, show)
 
         gc.collect()
@@ -166,6 +170,24 @@ def open_renderer(show: Show) -> Renderer:
         for name, spec in show.places.items()
     }
     return Renderer(create_context(), show.stage, places, show.footprint, show.pixel_format)
+
+
+def zone_warnings(show: Show, headers: dict[str, bricks.Header]) -> list[str]:
+    """What to say of places that were baked for a smaller zone than the show's: cameras may go where nobody has looked."""
+    warnings = []
+    zone = show.stage.zone
+    corners_m = np.array([*itertools.product(*zip(zone.min_m, zone.max_m))])
+    for name, header in headers.items():
+        m = show.places[name].field_from_stage.matrix()
+        corners = corners_m @ m[:3, :3].T + m[:3, 3]
+        slack = 0.02 * np.subtract(header.zone_max, header.zone_min)
+        if np.any(corners < header.zone_min - slack) or np.any(corners > header.zone_max + slack):
+            low, high = (tuple(round(float(c), 3) for c in pick(corners, 0)) for pick in (np.min, np.max))
+            warnings.append(
+                f"place {name} was baked for eyes in {header.zone_min} to {header.zone_max} of its field; the show's zone is "
+                f"{low} to {high} there. Bake it for this zone (ledvolume bake --zone), or check field_from_stage"
+            )
+    return warnings
 
 
 def warm_up(renderer: Renderer, show: Show) -> None:

@@ -180,6 +180,16 @@ def test_a_scene_that_is_not_there_is_said_before_anything_starts(show_file, tmp
         server.serve(load_show(show_file, quality="best"), seconds=0.1)
 
 
+def test_a_place_that_was_baked_for_another_zone_is_said(show_file):
+    show = load_show(show_file)
+    # the show's zone is (±0.5, ±0.5, 1.1 … 2.1) m: times 0.2 and 0.32 lower, ±0.1 in x, y and z of the field
+    header = plane_scene(depth=0).header
+    assert server.zone_warnings(show, {"plane": header}) == []
+    small = msgspec.structs.replace(header, zone_max=(0.05, 0.1, 0.1))
+    (words,) = server.zone_warnings(show, {"plane": small})
+    assert "(0.05, 0.1, 0.1)" in words and "(0.1, 0.1, 0.1)" in words
+
+
 def test_the_demo_shows_what_it_promises(show_file, tmp_path):
     with command("demo", "--show", str(show_file), "--out", str(tmp_path / "out"), "--seconds", "2", "--rate", "20") as process:
         out, err = process.communicate(timeout=60)
