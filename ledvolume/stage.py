@@ -106,6 +106,13 @@ def rays_through(
     return toward / distance_m[..., None], 0.5 * surface.pitch_m / distance_m
 
 
+def pixel_positions(tile: WallTile) -> np.ndarray:
+    """Centres of all LED pixels of a tile, (H, W, 3) float64, stage metres."""
+    (width, height), (left, top) = tile.resolution_px, tile.offset_px
+    columns, rows = np.meshgrid(left + np.arange(width) + 0.5, top + np.arange(height) + 0.5)
+    return surface_points(tile.surface, columns, rows)
+
+
 def led_coordinates(surface: Surface, origin_m: np.ndarray, directions: np.ndarray) -> np.ndarray:
     """Where rays from one stage point hit the surface: (..., 2) LED coordinates, NaN where they miss it.
 

@@ -19,7 +19,7 @@ from ledvolume.errors import ConfigError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="CONFIG_OR_CHECKPOINT", help="nerfstudio run: folder, config.yml or .ckpt")
+    parser.add_argument("checkpoint", type=Path, metavar="CONFIG_OR_CHECKPOINT", help="nerfstudio run: folder, config.yml or .ckpt")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--show", type=Path, help="show file: bake for its wall and zone")
     where.add_argument("--zone", metavar="X0,Y0,Z0,X1,Y1,Z1", help="box where cameras go, in field units; write --zone=-0.1,…")
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     with Bars() as bars:
         report = bake(
-            args.run,
+            args.checkpoint,
             view,
             out,
             size_bytes=round(args.size * 1e6),

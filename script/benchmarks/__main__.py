@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 
 import measure
-from benchmarks import nerfstudio_speed, stream
+from benchmarks import march, nerfstudio_speed, stream
 from measure import Row
 
 
@@ -16,6 +16,7 @@ def stream_output() -> Iterable[Row]:
 
 # name on the command line → measurements
 BENCHMARKS = {
+    "march": march.MEASUREMENTS,
     "nerfstudio": nerfstudio_speed.MEASUREMENTS,
     "stream": (stream_output,),
 }
