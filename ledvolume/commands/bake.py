@@ -35,11 +35,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import torch
-
     from ledvolume.scenes.baking import bake
 
-    torch.set_num_threads(max(1, torch.get_num_threads()))
     view, out, show = _view(args)
     sizes = [round(float(text) * 1e6) for text in args.table.split(",")] if args.table else []
     started = time.perf_counter()

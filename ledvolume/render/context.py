@@ -8,6 +8,7 @@ import moderngl
 from ledvolume.errors import RenderError
 
 VERSION = 430
+Context = moderngl.Context
 
 
 def create_context() -> moderngl.Context:

@@ -17,12 +17,11 @@ from functools import partial
 
 import msgspec
 import numpy as np
-import torch
 
 from ledvolume.scenes import octree
 from ledvolume.scenes.bake_view import View, unit
 from ledvolume.scenes.bricks import COARSE_CORNERS, CORNERS, VERSION, VOXELS, Bricks, Header, packed_bytes
-from ledvolume.scenes.nerfstudio import NerfactoField
+from ledvolume.scenes.nerfstudio import NerfactoField, tensor
 from ledvolume.scenes.nerfstudio_rays import converged_render, integration_samples
 
 Progress = Callable[[str, float], None]
@@ -82,10 +81,6 @@ class Grown(msgspec.Struct):
     centre: np.ndarray
     far: np.ndarray
     mean_colour_db: float
-
-
-def tensor(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, np.float32))
 
 
 def look(field: NerfactoField, view: View, options: Options, progress: Progress) -> Samples:

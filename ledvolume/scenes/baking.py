@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ledvolume.colour import linear_from_srgb, srgb_from_linear
-from ledvolume.render.context import create_context
+from ledvolume.render.context import Context, create_context
 from ledvolume.render.rays import RayViewer
 from ledvolume.render.visibility import Visibility
 from ledvolume.scenes import bake as making
@@ -21,7 +21,7 @@ from ledvolume.scenes import verify
 from ledvolume.scenes.bake_view import View, sub_pixels, unit
 from ledvolume.scenes.bricks import Bricks
 from ledvolume.scenes.checkpoint import read_run
-from ledvolume.scenes.nerfstudio import NerfactoField
+from ledvolume.scenes.nerfstudio import NerfactoField, tensor
 from ledvolume.scenes.nerfstudio_rays import converged_render
 
 SEEING_RAYS = 1_000_000
@@ -61,22 +61,7 @@ def bake(
     context = create_context()
     say(f"{run.method}, step {run.step}; looking and verifying with {context.info['GL_RENDERER']}")
     options = making.Options(size_bytes=size_bytes, gradients=gradients)
-
-    def marks_of(scene: Bricks, tell: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
-        rng, step = np.random.default_rng(3), 100_000
-        visibility = Visibility(context, scene)
-        for done in range(0, SEEING_RAYS, step):
-            tell(done / SEEING_RAYS)
-            visibility.look(*view.rays(step, rng))
-        marks = visibility.marks()
-        visibility.release()
-        return marks
-
-    samples = making.look(field, view, options, progress)
-    watch.lap("look")
-    say(forecast(samples, options, watch.seconds["look"]))
-    grown = making.grow(field, view, samples, options, marks_of, progress)
-    watch.lap("grow")
+    grown = grown_for(context, field, view, options, progress, say, watch)
     origin = making.Origin(run.method, run.sha256, credit)
     scene, counts = making.fit(field, grown, view, options, origin, progress)
     written = scene_file.save(out, scene)
@@ -119,6 +104,36 @@ def bake(
     return report
 
 
+def grown_for(
+    context: Context,
+    field: NerfactoField,
+    view: View,
+    options: making.Options,
+    progress: making.Progress = lambda stage, share: None,
+    say: Callable[[str], None] = lambda line: None,
+    watch: Stopwatch | None = None,
+) -> making.Grown:
+    """The part that takes the time: what scenes of any size are pruned from."""
+    watch = watch or Stopwatch()
+
+    def marks_of(scene: Bricks, tell: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
+        rng, step = np.random.default_rng(3), 100_000
+        visibility = Visibility(context, scene)
+        for done in range(0, SEEING_RAYS, step):
+            tell(done / SEEING_RAYS)
+            visibility.look(*view.rays(step, rng))
+        marks = visibility.marks()
+        visibility.release()
+        return marks
+
+    samples = making.look(field, view, options, progress)
+    watch.lap("look")
+    say(forecast(samples, options, watch.seconds["look"]))
+    grown = making.grow(field, view, samples, options, marks_of, progress)
+    watch.lap("grow")
+    return grown
+
+
 def forecast(samples: making.Samples, options: making.Options, look_s: float) -> str:
     """What this bake will take, from how long looking took: measured on scenes of 6,000 to 60,000 bricks, ± a factor of 2."""
     first = options.rays * making.RAY_SAMPLES / max(look_s, 1e-3)
@@ -140,12 +155,12 @@ def compare(
     """Exact field (2 × 2 rays a pixel), the bake (one), and their difference × 8, seen from a held-out eye."""
     rng = np.random.default_rng(verify.HELD_OUT_SEED + 1)
     eye = view.eyes(1, rng)[0]
-    _, aimed, _ = view.rays(4000, rng)
+    _, aimed, _ = view.pixel_rays(eye, 4000, 1, rng)
     forward = unit(aimed.mean(0)) if np.linalg.norm(aimed.mean(0)) > 0.2 else np.array([0.0, 1.0, 0.0])
     right = unit(np.cross(forward, [0.0, 0.0, 1.0]))
     up = np.cross(right, forward)
     ahead = aimed[aimed @ forward > 0.3]
-    half = min(1.2, float(np.quantile(np.abs(np.stack([ahead @ right, ahead @ up]) / (ahead @ forward)), 0.97)))
+    half = min(1.2, float(np.quantile(np.abs(np.stack([ahead @ right, ahead @ up]) / (ahead @ forward)), 0.8)))
     pitch = 2 * half / PICTURE_PX
     column, row = np.meshgrid(np.arange(PICTURE_PX), np.arange(PICTURE_PX))
     centres = np.stack([column.ravel() + 0.5, row.ravel() + 0.5], -1)
@@ -157,8 +172,8 @@ def compare(
     fine, exact = directions(sub_pixels(2)), []
     for start in range(0, len(fine), 8192):
         progress("picture", start / len(fine))
-        d = making.tensor(fine[start : start + 8192])
-        exact.append(converged_render(field, making.tensor(eye).expand(len(d), 3), d, verify.TRUTH_SAMPLES)["rgb"].numpy())
+        d = tensor(fine[start : start + 8192])
+        exact.append(converged_render(field, tensor(eye).expand(len(d), 3), d, verify.TRUTH_SAMPLES)["rgb"].numpy())
     shape = (PICTURE_PX, PICTURE_PX, 3)
     truth = srgb_from_linear(linear_from_srgb(np.concatenate(exact)).reshape(-1, 4, 3).mean(1)).reshape(shape)
     middle = directions(np.zeros((1, 2)))
@@ -169,7 +184,7 @@ def compare(
     captions = (
         "exact field, converged",
         f"baked, {report['bytes'] / 1e6:.0f} MB: {verify.psnr_db(truth, baked):.1f} dB here",
-        "difference × 8",
+        "difference, 8 times",
     )
     for number, (image, caption) in enumerate(zip((truth, baked, difference), captions)):
         x = 10 + number * (PICTURE_PX + 10)

@@ -11,6 +11,7 @@ same, several times faster; torch does it on a GPU, without a C compiler, and as
 
 import math
 
+import numpy as np
 import torch
 
 from ledvolume.scenes import nerfstudio_native, nerfstudio_threads
@@ -245,3 +246,8 @@ def harmonics_16(d: torch.Tensor) -> torch.Tensor:
             0.5900435899266435 * x * (xx - 3 * yy),
         ]
     )
+
+
+def tensor(array: np.ndarray) -> torch.Tensor:
+    """Any float array as this module takes it: contiguous float32."""
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32))

@@ -10,15 +10,14 @@ import msgspec
 import numpy as np
 
 from ledvolume.colour import linear_from_srgb, psnr_db, srgb_from_linear
-from ledvolume.scenes.bake import tensor
 from ledvolume.scenes.bake_view import View
-from ledvolume.scenes.nerfstudio import NerfactoField
+from ledvolume.scenes.nerfstudio import NerfactoField, tensor
 from ledvolume.scenes.nerfstudio_rays import converged_render, nerfstudio_render
 
 See = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """origins (n, 3), directions (n, 3), spreads (n,) of the field → colours (n, 3) as the bake shows them."""
 
-TRUTH_SAMPLES = 256
+TRUTH_SAMPLES = 512  # 67 dB from converged on the door of Lund
 HELD_OUT_SEED = 7919
 
 

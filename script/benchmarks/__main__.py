@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 
 import measure
-from benchmarks import march, nerfstudio_speed, stream
+from benchmarks import march, nerfstudio_speed, places, stream
 from measure import Row
 
 
@@ -17,6 +17,7 @@ def stream_output() -> Iterable[Row]:
 # name on the command line → measurements
 BENCHMARKS = {
     "march": march.MEASUREMENTS,
+    "places": places.MEASUREMENTS,
     "nerfstudio": nerfstudio_speed.MEASUREMENTS,
     "stream": (stream_output,),
 }
