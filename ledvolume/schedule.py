@@ -80,7 +80,7 @@ class Refinement:
     def frame_took(self, took_ns: int, available_ns: int) -> None:
         """A frame took so long of what it had. One step traces a 16th of the LED pixels once, and the next frame pays it."""
         idle = 1 - took_ns / available_ns
-        rise = 16 if idle > 0.9 else 4 if idle > 0.7 else 1 if idle > 0.3 else 0
+        rise = 16 if idle > 0.9 else 4 if idle > 0.7 else 1 if idle > 0.35 else 0
         self.steps = min(self.steps + rise, self.most)
 
 
