@@ -347,7 +347,7 @@ def test_code_values_are_packed_as_the_protocol_says(context, pixel_format, bits
     renderer.encode.run(*renderer._encode_groups)
     context.finish()
     raw = renderer.codes.read()
-    for name, shape, offset in renderer.spans:
+    for _, shape, offset in renderer.spans:
         image = np.ndarray(shape, renderer.dtype, raw, offset)
         codes = rgb10_unpacked(image) if pixel_format == "rgb10" else image
         number = offset * renderer.pixels // len(raw)

@@ -77,8 +77,7 @@ class Renderer:
         self.context, self.stage, self.footprint, self.pixel_format = context, stage, footprint, pixel_format
         self.places = places
         self.fields = {
-            name: BrickField(context, place.scene, place.near_m * place.field_from_stage.scale)
-            for name, place in places.items()
+            name: BrickField(context, place.scene, place.near_m * place.field_from_stage.scale) for name, place in places.items()
         }
         names = ("transfer", "tiles", "footprint", *brick_field.SHADERS, "wall")
         self.wall = compute_shader(context, names, CONSTANTS)

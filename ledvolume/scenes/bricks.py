@@ -18,12 +18,13 @@ On disk: one safetensors file whose byte tensors are filtered and zstd-compresse
 GLSL twin: render/shaders/field_bricks.glsl. numpy twin: render/reference.py.
 """
 
-import json
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
 import zstandard
+from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -33,6 +34,7 @@ GRID = 64
 VOXELS = 8
 CORNERS = VOXELS + 1
 COARSE_CORNERS = VOXELS // 2 + 1
+MOST_DEPTH = 8  # how often a cell may be split
 EMPTY = 0x8000_0000
 VERSION = 1
 
@@ -42,8 +44,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     version: int
     centre: tuple[float, float, float]
-    half_size: float
-    cascades: int
+    half_size: Annotated[float, Meta(gt=0)]
+    cascades: Annotated[int, Meta(ge=1, le=16)]
     log_density_range: tuple[float, float]
     gradient_range: float
     zone_min: tuple[float, float, float]
@@ -52,6 +54,13 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str
     source_sha256: str
     credit: str = ""
+
+
+class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many of each a file holds."""
+
+    nodes: Annotated[int, Meta(ge=0)]
+    bricks: Annotated[int, Meta(ge=0)]
 
 
 class Bricks(msgspec.Struct, frozen=True):
@@ -79,16 +88,17 @@ def pack(array: np.ndarray, level: int = COMPRESSION) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse of `pack`, for a known shape. Raises SceneError if the bytes do not make it."""
-    size = int(np.prod(shape))
-    try:
-        data = zstandard.ZstdDecompressor().decompress(packed.tobytes(), max_output_size=size)
-    except zstandard.ZstdError as error:
-        raise SceneError(f"compressed tensor is damaged: {error}") from error
-    if len(data) != size:
-        raise SceneError(f"compressed tensor holds {len(data)} bytes, expected {size}")
-    planes = np.frombuffer(data, np.uint8).reshape(shape[-1], *shape[:-1])
+    """The inverse of `pack`, for a known shape. Raises ValueError if the bytes do not make it."""
+    planes = _decompressed(packed, int(np.prod(shape))).reshape(shape[-1], *shape[:-1])
     return np.moveaxis(np.cumsum(planes, axis=-1, dtype=np.uint8), 0, -1).copy()
+
+
+def _decompressed(packed: np.ndarray, size: int) -> np.ndarray:
+    """(size,) uint8. Nothing of another size is unpacked at all: a few bytes can say that they become terabytes."""
+    found = zstandard.frame_content_size(packed.tobytes())
+    if found != size:
+        raise ValueError(f"a compressed tensor holds {found} bytes, expected {size}")
+    return np.frombuffer(zstandard.ZstdDecompressor().decompress(packed.tobytes()), np.uint8)
 
 
 def _tensors(scene: Bricks) -> dict[str, np.ndarray]:
@@ -110,8 +120,8 @@ def packed_bytes(scene: Bricks) -> int:
 def save(path: Path, scene: Bricks) -> int:
     """Write the scene; returns its size in bytes. The file appears only when it is complete."""
     tensors = _tensors(scene)
-    shapes = {"nodes": len(scene.nodes), "bricks": len(scene.bricks)}
-    metadata = {"ledvolume": msgspec.json.encode(scene.header).decode(), "counts": json.dumps(shapes)}
+    counts = Counts(len(scene.nodes), len(scene.bricks))
+    metadata = {"ledvolume": msgspec.json.encode(scene.header).decode(), "counts": msgspec.json.encode(counts).decode()}
     part = Path(f"{path}.part")
     save_file(tensors, part, metadata)
     part.replace(path)
@@ -129,21 +139,21 @@ def load(path: Path) -> Bricks:
     except (OSError, SafetensorError) as error:
         raise SceneError(f"{path}: cannot be read as a scene: {error}") from error
     try:
-        found = msgspec.json.decode(metadata["ledvolume"])
+        found = msgspec.json.decode(metadata["ledvolume"], type=dict)
         if found.get("version") != VERSION:
             raise SceneError(f"{path}: scene format {found.get('version')}, this ledvolume reads {VERSION}: bake it anew")
         header = msgspec.convert(found, Header)
-        counts = json.loads(metadata["counts"])
-        n, b = int(counts["nodes"]), int(counts["bricks"])
-        node_bytes = zstandard.ZstdDecompressor().decompress(tensors["nodes"].tobytes(), max_output_size=n * 8)
-        nodes = np.frombuffer(node_bytes, np.uint32).reshape(n, 2)
-        bricks = unpack(tensors["bricks"], (b, CORNERS, CORNERS, CORNERS, 4))
+        counts = msgspec.json.decode(metadata["counts"], type=Counts)
+        nodes = _decompressed(tensors["nodes"], 8 * counts.nodes).view(np.uint32).reshape(counts.nodes, 2)
+        bricks = unpack(tensors["bricks"], (counts.bricks, CORNERS, CORNERS, CORNERS, 4))
         gradients = np.zeros((0, 3, *[COARSE_CORNERS] * 3, 3), np.uint8)
         if "gradients" in tensors:
-            gradients = unpack(tensors["gradients"], (b, *gradients.shape[1:]))
+            gradients = unpack(tensors["gradients"], (counts.bricks, *gradients.shape[1:]))
         scene = Bricks(header, nodes, bricks, gradients, tensors["far"])
-    except (KeyError, ValueError, msgspec.ValidationError, zstandard.ZstdError) as error:
-        raise SceneError(f"{path}: damaged scene: {error!r}") from error
+    except KeyError as error:
+        raise SceneError(f"{path}: damaged scene: {error} is missing") from error
+    except (ValueError, msgspec.MsgspecError, zstandard.ZstdError) as error:
+        raise SceneError(f"{path}: damaged scene: {error}") from error
     check(scene, str(path))
     return scene
 
@@ -159,9 +169,18 @@ def check(scene: Bricks, name: str) -> None:
         raise SceneError(f"{name}: brick {first[is_brick].max()} named, {len(scene.bricks)} stored")
     if child.max(initial=0) + 8 > len(scene.nodes):
         raise SceneError(f"{name}: node {child.max()} named, {len(scene.nodes)} stored")
-    parents = np.flatnonzero(child)
-    if np.any(child[parents] <= parents):
-        raise SceneError(f"{name}: a node names a child before itself")
+    if np.any(child[child > 0] < top):
+        raise SceneError(f"{name}: a node has its children among the top cells")
+    if np.any(first[top:] >= EMPTY) or first[:top].max(initial=0) > EMPTY + GRID:
+        raise SceneError(f"{name}: a node that is no top cell has a skip distance, or one has more than {GRID}")
+    level = np.arange(top)
+    for _ in range(MOST_DEPTH + 1):
+        level = (np.unique(child[level][child[level] > 0])[:, None] + np.arange(8)).ravel()
+    if len(level):
+        raise SceneError(f"{name}: nodes are split more than {MOST_DEPTH} times, or are their own children")
+    far = scene.far
+    if far.dtype != np.float16 or far.ndim != 3 or far.shape[1:] != (2 * len(far), 3) or not np.isfinite(far).all():
+        raise SceneError(f"{name}: far map {far.shape} {far.dtype}, expected finite (h, 2h, 3) float16")
 
 
 def skip_distances(occupied: np.ndarray, blocked: np.ndarray, most: int = 63) -> np.ndarray:

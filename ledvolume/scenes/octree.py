@@ -6,9 +6,8 @@ pack place in 18 bits an axis, depth and cascade above them, so a set of cells i
 
 import numpy as np
 
-from ledvolume.scenes.bricks import EMPTY, GRID, VOXELS, skip_distances
+from ledvolume.scenes.bricks import EMPTY, GRID, MOST_DEPTH, VOXELS, skip_distances
 
-MOST_DEPTH = 8
 _BITS = 18
 _MASK = (1 << _BITS) - 1
 
