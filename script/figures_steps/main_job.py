@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from benchmarks import nerfstudio_speed
+from benchmarks import demo, march, nerfstudio_speed, places, truths
 from benchmarks.fuzz_protocols import fuzz
 from ledvolume.scenes.checkpoint import read_run
 from ledvolume.scenes.nerfstudio import NerfactoField
@@ -66,4 +66,12 @@ def psnr_db(image: np.ndarray, truth: np.ndarray) -> float:
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
-MEASUREMENTS = (hostile_datagrams, agreement_with_nerfstudio, stock_nerfstudio)
+MEASUREMENTS = (
+    *demo.MEASUREMENTS,
+    *truths.MEASUREMENTS,
+    *places.MEASUREMENTS,
+    agreement_with_nerfstudio,
+    stock_nerfstudio,
+    *march.MEASUREMENTS,
+    hostile_datagrams,
+)
