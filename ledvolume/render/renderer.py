@@ -39,7 +39,7 @@ class Quality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     inner_across: int = 1
     step_voxels: float = 1.0
-    pixels_per_voxel: float = 1.0
+    pixels_per_voxel: float = 1.5
 
 
 QUALITIES = {"show": Quality(), "final": Quality(inner_across=3, step_voxels=0.5)}
