@@ -31,6 +31,7 @@ from ledvolume.render.context import create_context
 from ledvolume.render.renderer import OUTER_STEPS_MOST, QUALITIES, Place, Renderer
 from ledvolume.report import Report
 from ledvolume.scenes import bricks
+from ledvolume.scenes.mips import with_mips
 from ledvolume.sources import open_source
 from ledvolume.timeline import Timeline
 
@@ -166,7 +167,7 @@ def open_renderer(show: Show) -> Renderer:
     if show.quality not in QUALITIES:
         raise ConfigError(show.file, "quality", f"one of {', '.join(QUALITIES)}", show.quality)
     places = {
-        name: Place(bricks.load(spec.file), spec.field_from_stage, spec.near_m, spec.exposure)
+        name: Place(with_mips(bricks.load(spec.file)), spec.field_from_stage, spec.near_m, spec.exposure)
         for name, spec in show.places.items()
     }
     return Renderer(create_context(), show.stage, places, show.footprint, show.pixel_format)

@@ -129,9 +129,7 @@ def save(path: Path, scene: Bricks) -> int:
 
 
 def load(path: Path) -> Bricks:
-    """Read and check a scene file, and add its mips. Raises SceneError, saying what was found and what was expected."""
-    from ledvolume.scenes.mips import with_mips  # mips are made of this module's scenes
-
+    """Read and check a scene file. Raises SceneError, saying what was found and what was expected."""
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
@@ -157,7 +155,7 @@ def load(path: Path) -> Bricks:
     except (ValueError, msgspec.MsgspecError, zstandard.ZstdError) as error:
         raise SceneError(f"{path}: damaged scene: {error}") from error
     check(scene, str(path))
-    return with_mips(scene)
+    return scene
 
 
 def check(scene: Bricks, name: str) -> None:

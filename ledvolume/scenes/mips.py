@@ -1,4 +1,4 @@
-"""Coarser bricks over finer ones, for LED pixels whose footprint is wider than a voxel. Made when a scene is loaded.
+"""Coarser bricks over finer ones, for LED pixels whose footprint is wider than a voxel. Made when a scene is put up.
 
 A split cell gets a brick of its own from the bricks below it: density is averaged as density, so that a coarse voxel stops
 as much light as the fine ones did, and colour is averaged by the density it belongs to. The march takes the first brick on

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 from fractions import Fraction
 
+import msgspec
 import numpy as np
 
 from benchmarks import nerfstudio_speed
@@ -20,10 +21,8 @@ from ledvolume.frame import FrameRequest
 from ledvolume.outputs.stream import StreamOutput
 from ledvolume.pose import Pose
 from ledvolume.protocols import native
-from ledvolume.render.context import create_context
-from ledvolume.render.renderer import Place, Renderer
-from ledvolume.scenes import bricks
 from ledvolume.schedule import Inputs
+from ledvolume.server import open_renderer
 from ledvolume.sources import Datagram
 from ledvolume.stage import Flat, Stage, Surface, cut, facing, pixel_positions
 from ledvolume.timeline import Timeline
@@ -34,21 +33,13 @@ EVERYTHING = Lens(4.0, (24.0, 24.0))  # a view so wide that every LED pixel is i
 EYES_M = ((0.0, 0.0, 1.9), (0.3, 0.2, 1.75), (-0.35, -0.2, 2.1))
 
 
-def renderer_of(show: Show, stage: Stage | None = None) -> Renderer:
-    places = {
-        name: Place(bricks.load(spec.file), spec.field_from_stage, spec.near_m, spec.exposure)
-        for name, spec in show.places.items()
-    }
-    return Renderer(create_context(), stage or show.stage, places, show.footprint, show.pixel_format)
-
-
 def request(show: Show, eye_m, index: int = 0) -> FrameRequest:
     return FrameRequest(index, 0, 0, Camera(Pose(position_m=eye_m), EVERYTHING, "measured", 0), show.start)
 
 
 def ours_rays_per_s(show: Show, rounds: int = 4) -> float:
     """All pixels inner, whole frames, best round over the eyes."""
-    renderer = renderer_of(show)
+    renderer = open_renderer(show)
     pixels = sum(width * height for width, height in (tile.resolution_px for tile in show.stage.tiles))
     best = float("inf")
     for eye_m in EYES_M:
@@ -118,7 +109,7 @@ def python_ms(tiles: tuple[int, int], frames: int = 150) -> tuple[float, float, 
     surface = Surface("wall", facing(0.0, (0.0, 4.0, 1.9)), (3.0, 3.0), (256, 256), Flat())
     rig = show.stage.rigs[0]
     stage = Stage(cut(surface, *tiles), show.stage.eye_m, show.stage.zone, (rig,))
-    renderer = renderer_of(show, stage)
+    renderer = open_renderer(msgspec.structs.replace(show, stage=stage))
     spent = [0.0]
     renderer.wall = Timed(renderer.wall, ("run",), spent)
     renderer.encode = Timed(renderer.encode, ("run",), spent)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from benchmarks.march import DEMO, EYES_M, renderer_of, request
+from benchmarks.march import DEMO, EYES_M, request
 from benchmarks.nerfstudio_speed import DOOR
 from ledvolume.colour import psnr_db
 from ledvolume.config import load_show
@@ -21,8 +21,10 @@ from ledvolume.scenes import bricks, verify
 from ledvolume.scenes.bake_view import PhotographView, WallView
 from ledvolume.scenes.baking import HELD_OUT, grown_for
 from ledvolume.scenes.checkpoint import read_run
+from ledvolume.scenes.mips import with_mips
 from ledvolume.scenes.nerfstudio import NerfactoField, tensor
 from ledvolume.scenes.nerfstudio_rays import nerfstudio_render
+from ledvolume.server import open_renderer
 from measure import ROOT, Row
 
 PHOTOGRAPH = ROOT / "tests" / "data" / "lund_door_held_out"
@@ -37,7 +39,7 @@ def shipped_place() -> Iterable[Row]:
     field = NerfactoField(read_run(DOOR))
     truth = verify.held_out(field, WallView(show.stage, spec.field_from_stage), **HELD_OUT, progress=lambda stage, share: None)
     context = create_context()
-    found = verify.fidelity(truth, RayViewer(context, bricks.load(spec.file)).see)
+    found = verify.fidelity(truth, RayViewer(context, with_mips(bricks.load(spec.file))).see)
     context.release()
     yield Row("shipped place on disk", spec.file.stat().st_size / MEGABYTE, "MB", ("≤", 36))
     yield Row("shipped place, mean over held-out eyes", found.mean_db, "dB", ("≥", 35))
@@ -83,7 +85,7 @@ def rays_per_s(scene: bricks.Bricks) -> float:
         file = Path(folder) / "scene.safetensors"
         bricks.save(file, scene)
         places = {name: msgspec.structs.replace(spec, file=file) for name, spec in show.places.items()}
-        renderer = renderer_of(msgspec.structs.replace(show, places=places))
+        renderer = open_renderer(msgspec.structs.replace(show, places=places))
     best = float("inf")
     for turn in range(4):
         started = time.perf_counter()
