@@ -9,7 +9,7 @@ from ledvolume.render.context import compute_shader
 from ledvolume.scenes.bricks import VOXELS, Bricks
 
 PASSED_LIGHT = 0.004
-LIT_WEIGHT = 0.002
+LIT_WEIGHT = 0.001
 
 
 class Visibility:
