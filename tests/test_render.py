@@ -21,10 +21,9 @@ from ledvolume.moves import looking_at
 from ledvolume.outputs.pixels import rgb10_unpacked
 from ledvolume.pose import Pose, Similarity, pan_tilt_roll
 from ledvolume.render import brick_field, reference
-from ledvolume.render.brick_field import BrickField
+from ledvolume.render.brick_field import BrickField, constants
 from ledvolume.render.context import compute_shader, create_context
 from ledvolume.render.renderer import (
-    CONSTANTS,
     OUTER_STEPS_MOST,
     QUALITIES,
     Place,
@@ -48,13 +47,13 @@ def context():
 @pytest.fixture(scope="module")
 def march(context):
     """(scene, origins, directions, spreads, quality, near) → colours (n, 3), depths (n,) as the shader marches."""
-    program = compute_shader(context, (*brick_field.SHADERS, "rays"), CONSTANTS)
+    programs = {has: compute_shader(context, (*brick_field.SHADERS, "rays"), constants(has)) for has in (False, True)}
 
     def seen(scene, origins, directions, spreads, quality=Quality(), near=0.0):
         rays = np.zeros((len(origins), 8), "<f4")
         rays[:, :3], rays[:, 3], rays[:, 4:7] = origins, spreads, directions
         field = BrickField(context, scene, near)
-        found = see_field(context, program, field, rays, quality)
+        found = see_field(context, programs[scene.has_gradients], field, rays, quality)
         field.release()
         return found[:, :3], found[:, 3]
 
@@ -117,7 +116,7 @@ def test_a_coarser_footprint_stops_at_coarser_bricks():
     scene = msgspec.structs.replace(scene, nodes=nodes, bricks=values, gradients=scene.gradients)
     direction = np.array([[0.01, 1.0, 0.01]]) / np.linalg.norm([0.01, 1.0, 0.01])
     for spread, colour in ((1 / 260, [0, 1, 0]), (1 / 200, [1, 0, 0])):  # radius at 0.875: 1/297 and 1/229 against 1/256
-        seen, _ = twin(scene, np.zeros((1, 3)), direction, np.array([spread]))
+        seen, _ = twin(scene, np.zeros((1, 3)), direction, np.array([spread]), Quality(pixels_per_voxel=1.0))
         assert seen[0] == pytest.approx(colour, abs=0.01)
 
 

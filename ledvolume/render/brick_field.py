@@ -18,12 +18,26 @@ CONSTANTS = {
     "COARSE_CORNERS": scene_bricks.COARSE_CORNERS,
     "EMPTY": f"0x{scene_bricks.EMPTY:x}u",
     "TAU": repr(math.tau),
-    "MAX_CELLS": 1024,
+    "LOG2_E": repr(math.log2(math.e)),
+    "MAX_PASSES": 1024,
     "MIN_TRANSMITTANCE": 0.002,
     "MIN_GRADIENT_WEIGHT": 0.004,
     "CELL_EPSILON": 1e-4,
     "STEP_STRETCH": 1.001,  # a straight way through a brick is 8 steps long, give or take rounding: never 9
 }
+
+
+def constants(has_gradients: bool) -> dict[str, object]:
+    """What the shaders are compiled with; a program with gradients draws scenes without them too."""
+    return CONSTANTS | {"HAS_GRADIENTS": str(has_gradients).lower()}
+
+
+def skip_table(scene: Bricks) -> np.ndarray:
+    """(cascades · GRID, GRID, GRID) uint8: 0 for top cells that hold something, 1 + skip distance for the others."""
+    grid = scene_bricks.GRID
+    words = scene.nodes[: scene.header.cascades * grid**3, 0]
+    skips = np.where(words >= scene_bricks.EMPTY, words - scene_bricks.EMPTY + 1, 0)
+    return skips.astype(np.uint8).reshape(-1, grid, grid)
 
 
 def atlas(values: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
@@ -43,10 +57,10 @@ class BrickField:
     def __init__(self, context: moderngl.Context, scene: Bricks, near_field: float = 0.0):
         self.header = scene.header
         self.near_field = near_field
-        self.has_gradients = scene.has_gradients
+        self.gradient_range = self.header.gradient_range if scene.has_gradients else 0.0
         values, self.bricks_across = atlas(scene.bricks)
         self.bricks = self._texture(context, values)
-        if self.has_gradients:
+        if scene.has_gradients:
             alpha = np.zeros((*scene.gradients.shape[:-1], 1), np.uint8)
             stacked = np.concatenate([scene.gradients, alpha], -1).reshape(len(scene.gradients), -1, 5, 5, 4)
             self.gradients = self._texture(context, atlas(stacked)[0])
@@ -55,6 +69,9 @@ class BrickField:
         height, width = scene.far.shape[:2]
         self.far = context.texture((width, height), 3, np.ascontiguousarray(scene.far, np.float32).tobytes(), dtype="f4")
         self.far.repeat_x, self.far.repeat_y = True, False
+        skips = skip_table(scene)
+        self.skips = context.texture3d(skips.shape[::-1], 1, skips.tobytes(), dtype="u1")
+        self.skips.filter = (moderngl.NEAREST, moderngl.NEAREST)
         self.nodes = context.buffer(np.ascontiguousarray(scene.nodes).tobytes())
 
     @staticmethod
@@ -72,13 +89,14 @@ class BrickField:
 
     def release(self) -> None:
         """Give the memory back at once; the garbage collector would later."""
-        for held in (self.bricks, self.gradients, self.far, self.nodes):
+        for held in (self.bricks, self.gradients, self.far, self.skips, self.nodes):
             held.release()
 
     def bind(self) -> None:
         self.bricks.use(0)
         self.gradients.use(1)
         self.far.use(2)
+        self.skips.use(3)
         self.nodes.bind_to_storage_buffer(4)
 
     def set_uniforms(self, program: moderngl.ComputeShader, step_voxels: float, pixels_per_voxel: float) -> None:
@@ -87,8 +105,7 @@ class BrickField:
             "half_size": header.half_size,
             "cascades": header.cascades,
             "log_density_range": header.log_density_range,
-            "gradient_range": header.gradient_range,
-            "has_gradients": self.has_gradients,
+            "gradient_range": self.gradient_range,
             "bricks_across": self.bricks_across,
             "step_voxels": step_voxels,
             "pixels_per_voxel": pixels_per_voxel,

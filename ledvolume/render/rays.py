@@ -16,7 +16,7 @@ class RayViewer:
     def __init__(self, context: moderngl.Context, scene: Bricks):
         self.context, self.centre = context, np.asarray(scene.header.centre)
         self.field = BrickField(context, scene)
-        self.program = compute_shader(context, (*brick_field.SHADERS, "rays"), brick_field.CONSTANTS)
+        self.program = compute_shader(context, (*brick_field.SHADERS, "rays"), brick_field.constants(scene.has_gradients))
 
     def see(
         self, origins: np.ndarray, directions: np.ndarray, spreads: np.ndarray, quality: Quality = QUALITIES["show"]

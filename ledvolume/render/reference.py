@@ -73,18 +73,15 @@ def march(
     low_density, high_density = header.log_density_range
     opaque, epsilon = CONSTANTS["MIN_TRANSMITTANCE"], np.float32(CONSTANTS["CELL_EPSILON"])
     alive = np.arange(count)
-    for _ in range(CONSTANTS["MAX_CELLS"]):
+    for _ in range(CONSTANTS["MAX_PASSES"]):
         x = o[alive] + d[alive] * t[alive, None]
         reach = np.abs(x).max(-1)
         going = (reach < outermost) & (through[alive] > opaque)
         alive, x, reach = alive[going], x[going], reach[going]
         if len(alive) == 0:
             break
-        cascade = np.zeros(len(alive), int)
-        half_cube = np.full(len(alive), header.half_size, np.float32)
-        while np.any(outside := reach >= half_cube):
-            half_cube[outside] *= 2
-            cascade[outside] += 1
+        cascade = np.frexp(reach / np.float32(header.half_size))[1].clip(0, header.cascades - 1)
+        half_cube = np.ldexp(np.float32(header.half_size), cascade)
         cell = half_cube * 2 / GRID
         index = np.floor((x + half_cube[:, None]) / cell[:, None]).astype(int).clip(0, GRID - 1)
         node = scene.nodes[((cascade * GRID + index[:, 2]) * GRID + index[:, 1]) * GRID + index[:, 0]].copy()

@@ -30,7 +30,7 @@ OUTER_STEPS_MOST = REFINEMENT_CLASSES * OUTER_ACROSS**2
 BITS = {"rgb8": 8, "rgb10": 10, "rgb16": 16}
 BYTES_PER_PIXEL = {"rgb8": 3, "rgb10": 4, "rgb16": 6}
 LAYOUT = {"rgb8": ("u1", 3), "rgb10": ("<u4", 0), "rgb16": ("<u2", 3)}
-CONSTANTS = brick_field.CONSTANTS | {"REFINEMENT_CLASSES": REFINEMENT_CLASSES, "OUTER_ACROSS": OUTER_ACROSS}
+OUTER = {"REFINEMENT_CLASSES": REFINEMENT_CLASSES, "OUTER_ACROSS": OUTER_ACROSS}
 
 
 class Quality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,9 +80,10 @@ class Renderer:
             name: BrickField(context, place.scene, place.near_m * place.field_from_stage.scale) for name, place in places.items()
         }
         names = ("transfer", "tiles", "footprint", *brick_field.SHADERS, "wall")
-        self.wall = compute_shader(context, names, CONSTANTS)
-        self.encode = compute_shader(context, ("transfer", "encode"), CONSTANTS)
-        self.rays = compute_shader(context, (*brick_field.SHADERS, "rays"), CONSTANTS)
+        constants = brick_field.constants(any(place.scene.has_gradients for place in places.values()))
+        self.wall = compute_shader(context, names, constants | OUTER)
+        self.encode = compute_shader(context, ("transfer", "encode"), {})
+        self.rays = compute_shader(context, (*brick_field.SHADERS, "rays"), constants)
         self.dispatches = 0
         self._put_up: tuple[str, str] | None = None
         self._outer_steps = 0

@@ -16,7 +16,7 @@ class Visibility:
     """Marks of one scene. `look` as often as there are rays, then read `marks`."""
 
     def __init__(self, context: moderngl.Context, scene: Bricks):
-        constants = brick_field.CONSTANTS | {"PASSED_LIGHT": PASSED_LIGHT, "LIT_WEIGHT": LIT_WEIGHT}
+        constants = brick_field.constants(has_gradients=False) | {"PASSED_LIGHT": PASSED_LIGHT, "LIT_WEIGHT": LIT_WEIGHT}
         self.context, self.scene = context, scene
         self.program = compute_shader(context, ("visit_marks", "field_bricks", "visibility"), constants)
         self.field = BrickField(context, scene)

@@ -1,10 +1,10 @@
 // Pass 1 of a frame: every LED pixel of every tile of the node, one invocation each, one dispatch.
-// Follows: tiles.glsl, footprint.glsl, transfer.glsl, a field_*.glsl. Work-group 8 × 8. Twin: ledvolume/render/reference.py `wall`.
+// Follows: tiles.glsl, footprint.glsl, transfer.glsl, a field_*.glsl. A work-group is 8 × 8 pixels. Twin: ledvolume/render/reference.py `wall`.
 //
 // Inside the footprint the eye is the entrance pupil, marched every frame. Outside it is the stage's eye, which does not
 // move: `outer` keeps the sum of its samples; a refinement step adds one sample to one block in REFINEMENT_CLASSES.
 
-layout(local_size_x = 8, local_size_y = 8) in;
+layout(local_size_x = 64) in; // 4 × 2 pixels at a time: llvmpipe's eight lanes, or an eighth of a warp, stay close together
 layout(std430, binding = 2) buffer Outer { vec4 outer[]; };                    // sum of linear rgb, number of samples
 layout(std430, binding = 3) writeonly buffer Radiance { vec4 radiance[]; };    // linear rgb, weight of the inner picture
 
@@ -26,12 +26,16 @@ vec2 subpixel(int index, int across) {
     return (vec2(turned % across, turned / across) + 0.5) / float(across) - 0.5;
 }
 
+uvec2 place_in_block(uint lane) {
+    return uvec2((lane & 3u) | (lane >> 1 & 4u), (lane >> 2 & 1u) | (lane >> 3 & 6u));
+}
+
 void main() {
     uint group = gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x;
     if (group >= block_count) return;
     uvec2 block = blocks[group];
     Tile tile = tiles[block.x];
-    uvec2 px = uvec2(block.y & 0xffffu, block.y >> 16) * 8u + gl_LocalInvocationID.xy;
+    uvec2 px = uvec2(block.y & 0xffffu, block.y >> 16) * 8u + place_in_block(gl_LocalInvocationID.x);
     if (any(greaterThanEqual(px, tile.image.xy))) return;
     uint slot = tile.image.z + px.y * tile.image.x + px.x;
     vec2 led_px = vec2(tile.grid.zw + px) + 0.5;
