@@ -7,6 +7,7 @@ from scenes import plane_scene
 
 from ledvolume.colour import psnr_db
 from ledvolume.render import reference
+from ledvolume.render.renderer import Quality
 from ledvolume.scenes import bricks
 from ledvolume.scenes.bricks import Bricks
 from ledvolume.scenes.mips import with_mips
@@ -38,7 +39,7 @@ def look(scene: Bricks, across: int, pixel: float, quality: float) -> np.ndarray
     d = np.stack([x.reshape(-1, 1) + dx, np.ones((400, across**2)), z.reshape(-1, 1) + dz], -1).reshape(-1, 3)
     d /= np.linalg.norm(d, axis=-1, keepdims=True)
     spread = np.full(len(d), 0.0 if across > 1 else pixel / 2)
-    colours, _ = reference.march(scene, np.zeros_like(d), d, spread, pixels_per_voxel=quality)
+    colours, _ = reference.march(scene, np.zeros_like(d), d, spread, Quality(pixels_per_voxel=quality))
     return colours.reshape(400, -1, 3).mean(1)
 
 

@@ -7,6 +7,7 @@ would turn their last bit into light.
 
 import itertools
 import sys
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ from scenes import plane_scene, random_rays, random_scene
 
 from ledvolume.camera import Camera, Lens
 from ledvolume.colour import code_values
+from ledvolume.config import load_show
 from ledvolume.frame import FrameRequest
 from ledvolume.frustum import Footprint, inner_weight
 from ledvolume.moves import looking_at
@@ -31,7 +33,11 @@ from ledvolume.render.renderer import (
     Renderer,
     see_field,
 )
-from ledvolume.stage import Arc, Box, Flat, Stage, Surface, cut, facing, surface_points
+from ledvolume.scenes import bricks
+from ledvolume.scenes.mips import with_mips
+from ledvolume.stage import Arc, Box, Flat, Stage, Surface, cut, facing, rays_through, surface_points
+
+ROOT = Path(__file__).resolve().parent.parent
 
 MARCH_TOLERANCE = 1e-3  # of full scale: a quarter of an 8-bit code value. Seen: 2e-4, where a long ray is nearly opaque.
 WALL_TOLERANCE = 2e-3  # linear light; positions in float32 move the samples of an LED's ray by a thousandth of a voxel
@@ -61,7 +67,7 @@ def march(context):
 
 
 def twin(scene, origins, directions, spreads, quality=Quality(), near=0.0):
-    return reference.march(scene, origins, directions, spreads, quality.step_voxels, quality.pixels_per_voxel, near)
+    return reference.march(scene, origins, directions, spreads, quality, near)
 
 
 def assert_same(found, wanted):
@@ -90,7 +96,7 @@ def test_any_number_of_cascades(march, cascades):
 
 @pytest.mark.parametrize(
     "quality",
-    [Quality(step_voxels=0.5), Quality(step_voxels=1.7), Quality(pixels_per_voxel=0.25), Quality(pixels_per_voxel=4.0)],
+    [Quality(step_voxels=0.5), Quality(step_voxels=2.3), Quality(pixels_per_voxel=0.25), Quality(pixels_per_voxel=4.0)],
     ids=["short steps", "long steps", "fine bricks", "coarse bricks"],
 )
 def test_any_quality(march, quality):
@@ -103,6 +109,21 @@ def test_footprints_from_none_to_coarse(march, spread):
     scene, (origins, directions, _) = random_scene(seed=5, has_gradients=False), random_rays(2000, seed=6)
     rays = origins, directions, np.full(2000, spread)
     assert_same(march(scene, *rays), twin(scene, *rays))
+
+
+def test_the_shipped_place_is_the_twins(march):
+    """The door of Lund as the demo's wall shows it, with its mips: a real scene, and rays that stay close together."""
+    show = load_show(ROOT / "configs" / "demo.toml")
+    place, surface, eye_m = show.places[show.start], show.stage.surfaces[0], np.array((0.3, 0.2, 1.75))
+    scene = with_mips(bricks.load(place.file))
+    columns, rows = np.meshgrid(np.arange(0.5, 272, 6), np.arange(0.5, 296, 6))
+    directions, spreads = rays_through(surface, columns.ravel(), rows.ravel(), eye_m)
+    matrix = place.field_from_stage.matrix()
+    origins = np.broadcast_to(matrix[:3, :3] @ eye_m + matrix[:3, 3] - scene.header.centre, directions.shape)
+    directions = directions @ place.field_from_stage.pose.matrix()[:3, :3].T
+    for quality in (QUALITIES["show"], Quality(pixels_per_voxel=4.0)):
+        rays = origins, directions, spreads, quality
+        assert_same(march(scene, *rays), twin(scene, *rays))
 
 
 def test_a_coarser_footprint_stops_at_coarser_bricks():
@@ -129,6 +150,17 @@ def test_directions_along_the_axes_and_in_their_planes(march):
     origins = rng.uniform(-0.2, 0.2, directions.shape)
     scene, spreads = random_scene(seed=8), np.full(len(origins), 0.002)
     assert_same(march(scene, origins, directions, spreads), twin(scene, origins, directions, spreads))
+
+
+def test_a_program_with_gradients_draws_a_scene_without_them(context):
+    """A renderer has one program for all its places."""
+    scene, rays = random_scene(seed=17, has_gradients=False), np.zeros((1000, 8), "<f4")
+    rays[:, :3], rays[:, 4:7], rays[:, 3] = random_rays(1000, seed=18)
+    seen = []
+    for has_gradients in (False, True):
+        program = compute_shader(context, (*brick_field.SHADERS, "rays"), constants(has_gradients))
+        seen.append(see_field(context, program, BrickField(context, scene), rays, Quality()))
+    assert np.abs(seen[0] - seen[1]).max() <= 1e-6
 
 
 def test_an_eye_on_the_corner_of_cells(march):
@@ -293,6 +325,15 @@ def test_two_runs_of_a_request_are_the_same_bytes(renderer):
     assert bytes_of(renderer.render(request)) == bytes_of(renderer.render(request))
 
 
+@pytest.fixture(scope="module")
+def used(context):
+    """A renderer of two places, a request, and the bytes that a fresh renderer makes of it."""
+    places = {"plane": PLACE, "other": Place(plane_scene(distance=1.2), PLACE.field_from_stage, exposure=0.5)}
+    renderer, fresh = (Renderer(context, stage_of(2, 2), places, FOOTPRINT) for _ in range(2))
+    request = request_of(outer_steps=20)
+    return renderer, request, bytes_of(fresh.render(request))
+
+
 @pytest.mark.parametrize(
     "before",
     [
@@ -305,15 +346,11 @@ def test_two_runs_of_a_request_are_the_same_bytes(renderer):
     ],
     ids=["another camera", "refined in steps", "refined further", "another quality", "another scene", "another time"],
 )
-def test_a_frame_does_not_depend_on_the_frames_before_it(context, before):
-    places = {"plane": PLACE, "other": Place(plane_scene(distance=1.2), PLACE.field_from_stage, exposure=0.5)}
-    stage = stage_of(2, 2)
-    request = request_of(outer_steps=20)
-    fresh = Renderer(context, stage, places, FOOTPRINT).render(request)
-    used = Renderer(context, stage, places, FOOTPRINT)
+def test_a_frame_does_not_depend_on_the_frames_before_it(used, before):
+    renderer, request, fresh = used
     for changes in before:
-        used.render(request_of(**changes))
-    assert bytes_of(used.render(request)) == bytes_of(fresh)
+        renderer.render(request_of(**changes))
+    assert bytes_of(renderer.render(request)) == fresh
 
 
 def test_rays_that_were_asked_for_between_two_frames_do_not_change_them(context):

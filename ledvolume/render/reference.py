@@ -9,7 +9,7 @@ from ledvolume.camera import Camera
 from ledvolume.colour import linear_from_srgb
 from ledvolume.frustum import Footprint, inner_weight
 from ledvolume.render.brick_field import CONSTANTS
-from ledvolume.render.renderer import OUTER_ACROSS, REFINEMENT_CLASSES, Place, Quality
+from ledvolume.render.renderer import OUTER_ACROSS, QUALITIES, REFINEMENT_CLASSES, Place, Quality
 from ledvolume.scenes.bricks import EMPTY, GRID, VOXELS, Bricks
 from ledvolume.stage import WallTile, rays_through, surface_points
 
@@ -53,8 +53,7 @@ def march(
     origins: np.ndarray,
     directions: np.ndarray,
     spreads: np.ndarray,
-    step_voxels: float = 1.0,
-    pixels_per_voxel: float = 1.0,
+    quality: Quality = QUALITIES["show"],
     near_distance: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Colours (n, 3) as composited and depths (n,), -1 where nothing was met.
@@ -94,7 +93,7 @@ def march(
         far_side = np.minimum(low + cell[:, None] + wide, half_cube[:, None])
         leave = np.maximum(t[alive], exit_distance(o[alive], inverse[alive], near_side, far_side)) + cell * epsilon
 
-        fine_enough = VOXELS * np.float32(pixels_per_voxel) * spreads[alive] * t[alive]
+        fine_enough = VOXELS * np.float32(quality.pixels_per_voxel) * spreads[alive] * t[alive]
         while np.any(split := ~empty & (node[:, 1] != 0) & ((node[:, 0] == 0) | (cell > fine_enough))):
             cell = np.where(split, cell * np.float32(0.5), cell)
             upper = (x >= low + cell[:, None]) & split[:, None]
@@ -108,7 +107,7 @@ def march(
         if len(has_brick):
             rays, brick = alive[has_brick], node[has_brick, 0].astype(int) - 1
             voxel, base = cell[has_brick] / VOXELS, low[has_brick]
-            step = voxel * np.float32(step_voxels * CONSTANTS["STEP_STRETCH"])
+            step = voxel * np.float32(quality.step_voxels * CONSTANTS["STEP_STRETCH"])
             start, end, shift = t[rays].copy(), leave[has_brick], o[rays] - base
             while len(live := np.flatnonzero((start < end) & (through[rays] > opaque))):
                 ray, s, dt = rays[live], start[live], np.minimum(step, end - start)[live]
@@ -164,8 +163,7 @@ def wall(
         origin = field_from_stage[:3, :3] @ eye_m + field_from_stage[:3, 3] - place.scene.header.centre
         origins = np.broadcast_to(origin, directions.shape)
         near = place.near_m * place.field_from_stage.scale
-        fineness = quality.step_voxels, quality.pixels_per_voxel
-        return linear_from_srgb(march(place.scene, origins, directions @ rotation.T, spreads, *fineness, near)[0])
+        return linear_from_srgb(march(place.scene, origins, directions @ rotation.T, spreads, quality, near)[0])
 
     weight = inner_weight(camera, footprint, surface_points(tile.surface, columns + 0.5, rows + 0.5))
     inner, outer = np.zeros((height, width, 3)), np.zeros((height, width, 3))

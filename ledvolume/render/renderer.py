@@ -34,11 +34,12 @@ OUTER = {"REFINEMENT_CLASSES": REFINEMENT_CLASSES, "OUTER_ACROSS": OUTER_ACROSS}
 
 
 class Quality(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """inner_across: samples per LED pixel and axis in the footprint. step_voxels: march step. pixels_per_voxel: coarsest
-    brick used, in footprint radii per voxel."""
+    """inner_across: samples per LED pixel and axis in the footprint. pixels_per_voxel: coarsest brick used, in footprint
+    radii per voxel. step_voxels: march step; on the door of Lund steps of 0.5, 1, 1.5 and 2 voxels come within 75, 64, 58
+    and 52 dB of ever shorter ones, and 1.5 draws a fifth faster than 1."""
 
     inner_across: int = 1
-    step_voxels: float = 1.0
+    step_voxels: float = 1.5
     pixels_per_voxel: float = 1.5
 
 

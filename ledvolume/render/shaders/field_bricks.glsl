@@ -101,10 +101,10 @@ Sample march(vec3 origin, vec3 direction, float spread) {
         float leave = max(t, exit_distance(origin, inverse_direction, low, low + cell)) + cell * CELL_EPSILON;
 
         if (is_inside && !is_empty && node.x != 0u) {
-            float voxel = cell / float(VOXELS);
+            float voxel = cell / float(VOXELS), per_voxel = float(VOXELS) / cell;
             vec3 place = place_in_atlas(node.x - 1u);
             vec3 first_texel = place * float(CORNERS) + 0.5;
-            vec3 start = (origin - low) / voxel, per_distance = direction / voxel;
+            vec3 start = (origin - low) * per_voxel, per_distance = direction * per_voxel;
             float step = voxel * step_voxels * STEP_STRETCH;
             float s = t;
             do {
