@@ -23,7 +23,7 @@ import numpy as np
 from ledvolume import schedule
 from ledvolume.clock import SECOND_NS, FrameClock
 from ledvolume.config import Show
-from ledvolume.errors import ConfigError
+from ledvolume.errors import ConfigError, OutputError
 from ledvolume.frame import FrameRequest
 from ledvolume.outputs import Output, open_output
 from ledvolume.protocols import open_decoder
@@ -100,7 +100,10 @@ def serve(
                 live_line(report.line(inputs.accepted, inputs.rejects().total()))
             if sent_ns - written_ns >= STATUS_EVERY_NS:
                 written_ns = sent_ns
-                status.write("running", frames=report.frames, frames_late=report.late, fps=round(report.fps, 2))
+                try:
+                    status.write("running", frames=report.frames, frames_late=report.late, fps=round(report.fps, 2))
+                except OutputError as error:  # a full disk is no reason to leave the wall dark
+                    warn(str(error))
         return status.write("stopped", **report.summary())
 
 
@@ -124,7 +127,7 @@ class Status:
         self.renderer = ""
 
     def write(self, state: str, **facts) -> dict:
-        """Returns what was written. The file is always whole: it is written beside and moved into place."""
+        """Returns what was written. The file is always whole: written beside and moved into place. Raises OutputError."""
         resolutions = [tile.resolution_px for tile in self.show.stage.tiles]
         status = {
             "state": state,
@@ -143,8 +146,11 @@ class Status:
         }
         if self.file is not None:
             part = self.file.with_name(self.file.name + ".part")
-            part.write_bytes(msgspec.json.format(msgspec.json.encode(status)))
-            part.replace(self.file)
+            try:
+                part.write_bytes(msgspec.json.format(msgspec.json.encode(status)))
+                part.replace(self.file)
+            except OSError as error:
+                raise OutputError(f"{self.file}: cannot write the status: {error.strerror}") from error
         return status
 
 
@@ -186,7 +192,7 @@ def zone_warnings(show: Show, headers: dict[str, bricks.Header]) -> list[str]:
             low, high = (tuple(round(float(c), 3) for c in pick(corners, 0)) for pick in (np.min, np.max))
             warnings.append(
                 f"place {name} was baked for eyes in {header.zone_min} to {header.zone_max} of its field; the show's zone is "
-                f"{low} to {high} there. Bake it for this zone (ledvolume bake --zone), or check field_from_stage"
+                f"{low} to {high} there. Bake it for this show (ledvolume bake RUN --show), or check field_from_stage"
             )
     return warnings
 

@@ -195,7 +195,7 @@ class UdpSender:
 
     def __init__(self, where: Address):
         self._socket = socket.socket(socket.AF_INET6 if ":" in where.host else socket.AF_INET, socket.SOCK_DGRAM)
-        self._destination = (where.host, where.port)
+        self._where, self._destination = where, (where.host, where.port)
         try:
             if _is_multicast(where.host) and "interface" in where.options:
                 interface = socket.inet_aton(where.options["interface"])
@@ -206,7 +206,10 @@ class UdpSender:
             raise _unusable(where, error) from None
 
     def send(self, payload: bytes) -> None:
-        self._socket.sendto(payload, self._destination)
+        try:
+            self._socket.sendto(payload, self._destination)
+        except OSError as error:
+            raise _unusable(self._where, error) from None
 
     def close(self) -> None:
         self._socket.close()
@@ -251,7 +254,7 @@ def _is_multicast(host: str) -> bool:
 
 def _unusable(where: Address, error: OSError) -> ConfigError:
     expected = {
-        errno.EADDRINUSE: "a free port: another program (or a second server) is using it, see `ss -lunp`",
+        errno.EADDRINUSE: "a free port: another program (or a second server) is using it, see `ss -tulnp`",
         errno.EADDRNOTAVAIL: "an address of this machine (see `ip address`), or 0.0.0.0 for all of them",
         errno.EACCES: "a port from 1024 on, or the right to use lower ones",
     }.get(error.errno, "an address that can be used")

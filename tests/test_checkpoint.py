@@ -151,7 +151,7 @@ def test_a_config_that_is_none_gives_one_clear_error(run_copy, text, said):
         ("num_proposal_iterations: 2", "num_proposal_iterations: 3", "3 proposal iterations"),
         ("background_color: last_sample", "background_color: plaid", "background_color"),
         ("num_nerf_samples_per_ray: 16", "num_nerf_samples_per_ray: 99999999", "num_nerf_samples_per_ray"),
-        ("nerfstudio.models.nerfacto.NerfactoModel", "nerfstudio.models.splatfacto.SplatfactoModel", "ns-export gaussian-splat"),
+        ("nerfstudio.models.nerfacto.NerfactoModel", "nerfstudio.models.splatfacto.SplatfactoModel", "train nerfacto"),
         ("nerfstudio.models.nerfacto.NerfactoModel", "nerfstudio.models.tensorf.TensoRFModel", "'TensoRFModel' is not supported"),
     ],
 )

@@ -6,6 +6,7 @@ would turn their last bit into light.
 """
 
 import itertools
+import math
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from scenes import plane_scene, random_rays, random_scene
 from ledvolume.camera import Camera, Lens
 from ledvolume.colour import code_values
 from ledvolume.config import load_show
+from ledvolume.errors import RenderError
 from ledvolume.frame import FrameRequest
 from ledvolume.frustum import Footprint, inner_weight
 from ledvolume.moves import looking_at
@@ -264,6 +266,13 @@ def renderer_of(context, stage: Stage, pixel_format: str = "rgb16") -> Renderer:
 @pytest.fixture(scope="module")
 def renderer(context):
     return renderer_of(context, stage_of(2, 1))
+
+
+def test_a_wall_that_the_driver_cannot_hold_is_refused(context):
+    side = math.isqrt(context.info["GL_MAX_SHADER_STORAGE_BLOCK_SIZE"] // 16) + 8
+    surface = msgspec.structs.replace(SURFACE, resolution_px=(side, side))
+    with pytest.raises(RenderError, match="LED pixels"):
+        renderer_of(context, stage_of(1, 1, surface))
 
 
 def assembled(stage: Stage, images: dict[str, np.ndarray]) -> np.ndarray:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ledvolume.commands.quantities import positive, writable_file
 from ledvolume.errors import ConfigError
 
 
@@ -24,21 +25,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--show", type=Path, help="show file: bake for its wall and zone")
     where.add_argument("--zone", metavar="X0,Y0,Z0,X1,Y1,Z1", help="box where cameras go, in field units; write --zone=-0.1,…")
     parser.add_argument("--place", help="which place of the show (default: the one it starts with)")
-    parser.add_argument("--pixel-deg", type=float, default=0.1, help="with --zone: angle of a pixel (default 0.1)")
-    parser.add_argument("--out", type=Path, metavar="SCENE", help="where to write (default with --show: the place's file)")
-    parser.add_argument("--size", type=float, default=36.0, metavar="MB", help="budget on disk (default 36)")
+    parser.add_argument("--pixel-deg", type=positive, default=0.1, help="with --zone: angle of a pixel (default 0.1)")
+    parser.add_argument("--out", type=writable_file, metavar="SCENE", help="where to write (default with --show: the place's file)")
+    parser.add_argument("--size", type=positive, default=36.0, metavar="MB", help="budget on disk (default 36)")
     parser.add_argument("--gradients", choices=("auto", "on", "off"), default="auto", help="colour that changes with direction")
     parser.add_argument("--credit", default="", help="whose photographs these are; kept in the scene")
-    parser.add_argument("--report", type=Path, metavar="R.json", help="write what was measured")
-    parser.add_argument("--picture", type=Path, metavar="P.png", help="write exact field, bake and difference side by side")
-    parser.add_argument("--table", metavar="MB,MB,…", help="also measure these sizes, for the report")
+    parser.add_argument("--report", type=writable_file, metavar="R.json", help="write what was measured")
+    parser.add_argument("--picture", type=writable_file, metavar="P.png", help="write exact field, bake and difference side by side")
+    parser.add_argument("--table", type=sizes_mb, default=(), metavar="MB,MB,…", help="also measure these sizes, for the report")
 
 
 def run(args: argparse.Namespace) -> int:
     from ledvolume.scenes.baking import bake
 
     view, out, show = _view(args)
-    sizes = [round(float(text) * 1e6) for text in args.table.split(",")] if args.table else []
     started = time.perf_counter()
     with Bars() as bars:
         report = bake(
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             size_bytes=round(args.size * 1e6),
             gradients={"auto": None, "on": True, "off": False}[args.gradients],
             credit=args.credit,
-            sizes=sizes,
+            sizes=[round(size * 1e6) for size in args.table],
             picture=args.picture,
             progress=bars.show,
             say=bars.say,
@@ -56,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
     report["seconds"]["all"] = round(time.perf_counter() - started, 1)
     report["show"] = show
     if args.report:
-        args.report.parent.mkdir(parents=True, exist_ok=True)
         args.report.write_text(json.dumps(report, indent=1) + "\n")
     fidelity = report["fidelity"]
     print(
@@ -64,7 +63,14 @@ def run(args: argparse.Namespace) -> int:
         f"{fidelity['mean_db']:.1f} dB mean and {fidelity['worst_db']:.1f} dB worst from held-out eyes, "
         f"{report['seconds']['all']:.0f} s"
     )
+    if report["bytes"] > args.size * 1e6:
+        print(f"larger than --size {args.size:g}: its coarsest bricks and far map need {report['bytes'] / 1e6:.1f} MB")
     return 0
+
+
+def sizes_mb(text: str) -> list[float]:
+    """Sizes with commas between."""
+    return [positive(size) for size in text.split(",")]
 
 
 def _view(args: argparse.Namespace):
@@ -77,7 +83,11 @@ def _view(args: argparse.Namespace):
         if name not in show.places:
             raise ConfigError(args.show, "--place", f"one of {sorted(show.places)}", name)
         place = show.places[name]
-        return WallView(show.stage, place.field_from_stage), args.out or place.file, show.name
+        try:
+            out = args.out or writable_file(str(place.file))
+        except argparse.ArgumentTypeError as error:
+            raise ConfigError(args.show, f"place {name}: file", "a file to write, or --out", str(error)) from None
+        return WallView(show.stage, place.field_from_stage), out, show.name
     try:
         box = np.array([float(text) for text in args.zone.split(",")]).reshape(2, 3)
     except ValueError:

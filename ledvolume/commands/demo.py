@@ -21,6 +21,7 @@ import msgspec
 
 from ledvolume import contact_sheet, lens_check
 from ledvolume.colour import srgb_from_linear
+from ledvolume.commands.quantities import positive, writable_folder
 from ledvolume.config import Show, load_show
 from ledvolume.errors import OutputError
 from ledvolume.frame import Frame, FrameRequest
@@ -42,9 +43,9 @@ PATIENCE_S = 60.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, default=20.0, metavar="N", help="how long the show runs (default 20)")
+    parser.add_argument("--seconds", type=positive, default=20.0, metavar="N", help="how long the show runs (default 20)")
     parser.add_argument("--show", type=Path, default=SHOW, metavar="SHOW.toml", help="default: configs/demo.toml")
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="default: out/demo")
+    parser.add_argument("--out", type=writable_folder, default="out/demo", metavar="DIR", help="default: out/demo")
     parser.add_argument("--rate", metavar="FPS", help=f"frames per second; default: the show's, {RATE_WITH_GPU} with a GPU")
 
 

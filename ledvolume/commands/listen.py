@@ -18,6 +18,7 @@ from collections import deque
 import msgspec
 
 from ledvolume.camera import CameraSample
+from ledvolume.commands.quantities import count, positive
 from ledvolume.errors import ConfigError, ProtocolError
 from ledvolume.protocols import Decoder, open_decoder
 from ledvolume.protocols.osc_map import PRESETS, load_map
@@ -30,8 +31,8 @@ RATE_WINDOW = 240
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("uri", metavar="URI", help="osc+udp://HOST:PORT or native+zmq://HOST:PORT")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
-    parser.add_argument("--seconds", type=float, default=math.inf, metavar="N", help="stop after this time")
-    parser.add_argument("--count", type=int, default=sys.maxsize, metavar="N", help="stop after this many samples")
+    parser.add_argument("--seconds", type=positive, default=math.inf, metavar="N", help="stop after this time")
+    parser.add_argument("--count", type=count, default=sys.maxsize, metavar="N", help="stop after this many samples")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--map", default="", metavar="FILE.toml", help="OSC: an address map")
     which.add_argument("--preset", default="", metavar="NAME", help=f"OSC: {', '.join(PRESETS)} (default: all)")
@@ -144,7 +145,7 @@ def _sensor_mm(text: str | None) -> tuple[float, float] | None:
     if text is None:
         return None
     try:
-        width_mm, height_mm = (float(n) for n in text.split(","))
-    except ValueError:
-        raise ConfigError("listen", "--sensor", "width,height in mm, such as 36,24", text) from None
+        width_mm, height_mm = (positive(n) for n in text.split(","))
+    except (ValueError, argparse.ArgumentTypeError):
+        raise ConfigError("command line", "--sensor", "width,height in mm, such as 36,24", text) from None
     return (width_mm, height_mm)

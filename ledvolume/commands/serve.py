@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from ledvolume.commands.quantities import positive, writable_file
 from ledvolume.config import Show, load_show
 from ledvolume.errors import ConfigError
 from ledvolume.server import serve
@@ -26,8 +27,8 @@ LINE_EVERY_S = 5.0  # where the live line cannot be rewritten: a log
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("show", metavar="SHOW.toml", type=Path, help="the show file")
-    parser.add_argument("--seconds", metavar="N", type=float, help="stop after N seconds")
-    parser.add_argument("--status", metavar="FILE.json", type=Path, help="rewritten every second; the summary at the end")
+    parser.add_argument("--seconds", metavar="N", type=positive, help="stop after N seconds")
+    parser.add_argument("--status", metavar="FILE.json", type=writable_file, help="rewritten every second; the summary at the end")
     parser.add_argument("--rate", metavar="FPS", help='frames per second instead of the show\'s, such as "24000/1001"')
     parser.add_argument(
         "--source", metavar="URI", action="append", default=[], help="instead of the show's source; again: the next"
@@ -41,8 +42,6 @@ def run(args: argparse.Namespace) -> int:
     stopped = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.append(True))
-    if args.status:
-        args.status.parent.mkdir(parents=True, exist_ok=True)
     terminal = LiveLine()
     terminal.say(f"{show.name}: {len(show.stage.tiles)} tiles at {show.rate} fps; loading")
     summary = serve(

@@ -14,6 +14,7 @@ from functools import partial
 
 from ledvolume.camera import CameraSample, LensReading
 from ledvolume.clock import SECOND_NS, FrameClock, frame_rate
+from ledvolume.commands.quantities import positive
 from ledvolume.errors import ConfigError
 from ledvolume.moves import Move, open_move
 from ledvolume.protocols import ENCODERS, osc_map
@@ -24,10 +25,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("track", metavar="TRACK", help="a track file, or builtin:handheld, builtin:dolly, builtin:still")
     parser.add_argument("--to", required=True, metavar="URI", help="osc+udp://HOST:PORT or native+zmq://HOST:PORT")
     parser.add_argument("--rate", default="60", metavar="HZ", help="datagrams per second (default 60)")
-    parser.add_argument("--seconds", type=float, metavar="N", help="stop after this time (default: at the track's end)")
+    parser.add_argument("--seconds", type=positive, metavar="N", help="stop after this time (default: at the track's end)")
     parser.add_argument("--loop", action="store_true", help="start the track again at its end")
     parser.add_argument("--camera", default="camera", metavar="ID", help='camera id to send (default "camera")')
-    parser.add_argument("--focal-mm", type=float, metavar="MM", help="focal length to send (default: none)")
+    parser.add_argument("--focal-mm", type=positive, metavar="MM", help="focal length to send (default: none)")
     parser.add_argument("--preset", default="ledvolume", metavar="NAME", help=f"OSC: {', '.join(osc_map.PRESETS)}")
 
 

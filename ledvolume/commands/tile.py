@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from ledvolume.errors import OutputError
+from ledvolume.commands.quantities import count, positive
 from ledvolume.outputs.images import ImageFolder
 from ledvolume.outputs.receive import TileReceiver
 from ledvolume.outputs.tally import TileTally
@@ -33,15 +33,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--save", metavar="DIR", type=Path, help="write PNG files")
     what.add_argument("--save-raw", metavar="DIR", type=Path, help="write .npy files: larger, faster")
     what.add_argument("--window", action="store_true", help="show the tiles side by side (needs glfw and a display)")
-    parser.add_argument("--every", metavar="N", type=int, default=1, help="save only frames whose index is a multiple of N")
-    parser.add_argument("--seconds", metavar="S", type=float, help="stop after S seconds")
-    parser.add_argument("--frames", metavar="N", type=int, help="stop when every tile has had N frames")
+    parser.add_argument("--every", metavar="N", type=count, default=1, help="save only frames whose index is a multiple of N")
+    parser.add_argument("--seconds", metavar="S", type=positive, help="stop after S seconds")
+    parser.add_argument("--frames", metavar="N", type=count, help="stop when every tile has had N frames")
     parser.add_argument("--json", action="store_true", help="end with a summary as one line of JSON, on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.every < 1:
-        raise OutputError(f"--every: expected 1 or more, got {args.every}")
     stopped = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.append(True))

@@ -145,6 +145,8 @@ def _queue_frames(address: wire.Address) -> int:
 
 def curve_keys(file: Path) -> tuple[bytes, bytes | None]:
     """(public, secret or None) of a CurveZMQ certificate as `zmq.auth.create_certificates` writes them."""
+    if not file.is_file():
+        raise OutputError(f"{file}: cannot read the key: no such file (docs/protocol.md, Security, says how keys are made)")
     try:
         return zmq.auth.load_certificate(file)
     except (OSError, ValueError) as error:

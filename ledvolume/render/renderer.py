@@ -14,6 +14,7 @@ import numpy as np
 
 from ledvolume.camera import Camera, view_tangents
 from ledvolume.colour import linear_from_srgb
+from ledvolume.errors import RenderError
 from ledvolume.frame import Frame, FrameRequest
 from ledvolume.frustum import Footprint, view_directions
 from ledvolume.pose import Similarity
@@ -104,6 +105,12 @@ class Renderer:
             spans.append((tile.name, shape, first * BYTES_PER_PIXEL[self.pixel_format]))
             first += -(-width * height // 4) * 4
         self.pixels = first
+        limit = self.context.info["GL_MAX_SHADER_STORAGE_BLOCK_SIZE"] // 16
+        if 0 < limit < first:  # below 0: more than 31 bits can say
+            raise RenderError(
+                f"a wall of {first:,} LED pixels, {self.context.info['GL_RENDERER']} takes {limit:,}: a larger GPU, "
+                "or fewer surfaces in the show of this machine"
+            )
         table = np.concatenate(blocks)
         self.block_count = len(table)
         self._wall_groups = (min(self.block_count, 32768), -(-self.block_count // 32768))

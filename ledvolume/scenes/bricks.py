@@ -130,6 +130,8 @@ def save(path: Path, scene: Bricks) -> int:
 
 def load(path: Path) -> Bricks:
     """Read and check a scene file. Raises SceneError, saying what was found and what was expected."""
+    if not path.is_file():
+        raise SceneError(f"{path}: no such scene file. Its name in the show is relative to the show; `ledvolume bake` makes one")
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}

@@ -120,6 +120,8 @@ def run_files(path: Path) -> tuple[Path, Path]:
             if (folder / "config.yml").is_file():
                 return folder / "config.yml", path
         raise CheckpointError(f"{path}: no config.yml beside it or one folder above, expected the one of the run that made it")
+    if path.is_file() and path.suffix not in (".yml", ".yaml"):
+        raise CheckpointError(f"{path}: expected a nerfstudio run: its folder, its config.yml or one of its .ckpt files")
     folder = path if path.is_dir() else path.parent
     config_path = folder / "config.yml" if path.is_dir() else path
     if not config_path.is_file():
@@ -170,7 +172,7 @@ def nerfacto_config(tree: dict[str, Any], path: Path) -> tuple[str, NerfactoConf
         )
     kind = str(model.get("_target", "")).rpartition(".")[2]
     if kind not in ("NerfactoModel", "DepthNerfactoModel"):
-        hint = "; `ns-export gaussian-splat` gives a .ply that can be used" if kind == "SplatfactoModel" else ""
+        hint = " (splats have no density to bake: train nerfacto on the same photographs)" if kind == "SplatfactoModel" else ""
         raise CheckpointError(
             f"{path}: method_name: {method!r} with model {kind or 'unknown'!r} is not supported, expected nerfacto{hint}"
         )

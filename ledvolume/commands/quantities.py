@@ -1,0 +1,49 @@
+"""Values on the command line, checked where they are typed: for argparse's `type=`. What is refused names its option."""
+
+import argparse
+import math
+import tempfile
+from pathlib import Path
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return value
+
+
+def writable_file(text: str) -> Path:
+    """A file that can be written when the work is done: its folder is made now, and tried."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file, {text!r} is a folder")
+    writable_folder(str(path.parent))
+    return path
+
+
+def writable_folder(text: str) -> Path:
+    """A folder that can be written to; it is made if it is not there."""
+    path = Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write to {text!r}: {error.strerror}") from None
+    return path
