@@ -76,11 +76,11 @@ def serve(
 
         epoch_ns = (time.time_ns() // SECOND_NS + 1) * SECOND_NS
         end_ns = epoch_ns + round(seconds * SECOND_NS) if seconds is not None else None
-        period_ns = round(SECOND_NS / show.rate)
+        available_ns = min(round(SECOND_NS / show.rate), show.lead_ns)  # for one frame, from decision to sockets
         clock = FrameClock(show.rate, epoch_ns, show.lead_ns)
-        ticks = Stopwatch(clock)
+        ticks = WokenClock(clock)
         refinement = schedule.Refinement(OUTER_STEPS_MOST)
-        report = Report(show.stage.zone, period_ns)
+        report = Report(show.stage.zone, available_ns)
         on_air = show.stage.rigs[0].camera_id
         said_ns = written_ns = 0
         inputs.discard()
@@ -94,7 +94,7 @@ def serve(
             sent_ns = time.time_ns()
             for words in report.frame(request, ticks.woken_ns, request.decided_at_ns, rendered_ns, sent_ns):
                 warn(words)
-            refinement.frame_took(sent_ns - ticks.woken_ns, period_ns)
+            refinement.frame_took(sent_ns - ticks.woken_ns, available_ns)
             if sent_ns - said_ns >= LINE_EVERY_NS:
                 said_ns = sent_ns
                 live_line(report.line(inputs.accepted, inputs.rejects().total()))
@@ -107,7 +107,7 @@ def serve(
         return status.write("stopped", **report.summary())
 
 
-class Stopwatch:
+class WokenClock:
     """A clock that remembers when its last tick was handed out: from then on the frame costs time."""
 
     def __init__(self, clock: FrameClock):

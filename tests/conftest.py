@@ -27,4 +27,12 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"renderer: {config.stash.get(RENDERER, 'none')}"
 
 
+@pytest.fixture(scope="module")
+def context():
+    """An OpenGL context for the tests of one module."""
+    context = create_context()
+    yield context
+    context.release()
+
+
 RENDERER = pytest.StashKey[str]()

@@ -15,7 +15,7 @@ from ledvolume.camera import Camera, Lens, view_tangents
 from ledvolume.frustum import Footprint, in_camera, inner_weight, picture_coordinates, view_directions
 from ledvolume.moves import looking_at
 from ledvolume.pose import Pose, pan_tilt_roll
-from ledvolume.render.context import compute_shader, create_context
+from ledvolume.render.context import compute_shader
 from ledvolume.render.renderer import column_major, tile_words
 from ledvolume.stage import Arc, Surface, WallTile, cut, facing, led_coordinates, rays_through, surface_points
 
@@ -288,9 +288,8 @@ FOOTPRINT = Footprint(1.1, 0.2)
 
 
 @pytest.fixture(scope="module")
-def shader_rays():
+def shader_rays(context):
     """(tile, eye) → positions (n, 3), weights (n,), directions (n, 3), spreads (n,) as the wall's shader computes them."""
-    context = create_context()
     program = compute_shader(context, ("tiles", "footprint"), {}, MAIN)
     program["camera_from_stage"] = column_major(CAMERA.stage_from_camera.matrix()[:3, :3].T)
     program["pupil_m"] = CAMERA.stage_from_camera.position_m
@@ -308,8 +307,7 @@ def shader_rays():
         values = np.frombuffer(found.read(), "<f4").reshape(count, 8)
         return values[:, :3], values[:, 3], values[:, 4:7], values[:, 7]
 
-    yield rays
-    context.release()
+    return rays
 
 
 @each_surface

@@ -15,7 +15,6 @@ from ledvolume.frustum import Footprint
 from ledvolume.moves import looking_at
 from ledvolume.outputs.pixels import rgb10_packed
 from ledvolume.pose import Pose, Similarity
-from ledvolume.render.context import create_context
 from ledvolume.render.renderer import Place, Renderer
 from ledvolume.stage import Arc, Box, Flat, Stage, Surface, cut, facing, surface_points
 
@@ -34,12 +33,10 @@ def stage_of(shape: Flat | Arc, shifted_m=(0.0, 0.0, 0.0)) -> Stage:
 
 
 @pytest.fixture(scope="module", params=[Flat(), Arc(5.0)], ids=["flat", "arc"])
-def wall(request):
+def wall(request, context):
     """(stage, renderer) of a wall of 16 mm pitch."""
     stage = stage_of(request.param)
-    context = create_context()
-    yield stage, Renderer(context, stage, {"plane": Place(plane_scene(), FIELD_FROM_STAGE)}, FOOTPRINT)
-    context.release()
+    return stage, Renderer(context, stage, {"plane": Place(plane_scene(), FIELD_FROM_STAGE)}, FOOTPRINT)
 
 
 def shown(renderer: Renderer, camera: Camera) -> Frame:

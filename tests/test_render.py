@@ -26,7 +26,7 @@ from ledvolume.outputs.pixels import rgb10_unpacked
 from ledvolume.pose import Pose, Similarity, pan_tilt_roll
 from ledvolume.render import brick_field, reference
 from ledvolume.render.brick_field import BrickField, constants
-from ledvolume.render.context import compute_shader, create_context
+from ledvolume.render.context import compute_shader
 from ledvolume.render.renderer import (
     OUTER_STEPS_MOST,
     QUALITIES,
@@ -43,13 +43,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 MARCH_TOLERANCE = 1e-3  # of full scale: a quarter of an 8-bit code value. Seen: 2e-4, where a long ray is nearly opaque.
 WALL_TOLERANCE = 2e-3  # linear light; positions in float32 move the samples of an LED's ray by a thousandth of a voxel
-
-
-@pytest.fixture(scope="module")
-def context():
-    context = create_context()
-    yield context
-    context.release()
 
 
 @pytest.fixture(scope="module")

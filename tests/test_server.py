@@ -344,6 +344,16 @@ def test_frames_that_were_never_made_are_counted_as_skipped():
     assert report.summary()["frames_skipped"] == 2 and "2 skipped" in report.line(0, 0)
 
 
+@pytest.mark.parametrize(
+    "late_indices, advice", [(range(8), "Lower `rate`"), ((1, 4, 7), "another program")], ids=["always", "now and then"]
+)
+def test_late_frames_are_said_with_what_to_do(late_indices, advice):
+    report = Report(ZONE, 100 * MS)
+    said = [sent(report, request(index), late_ms=20 if index in late_indices else -10) for index in range(8)]
+    # in time: 31 ms of the 100; late: 61 ms
+    assert advice in said[-1][-1] and f"{len(late_indices)} of the last 8" in said[-1][-1]
+
+
 def test_a_camera_that_leaves_the_zone_is_said_once_with_where_and_how_far():
     report = Report(ZONE, 100 * MS)
     assert not any("zone" in words for words in sent(report, request(0)))
