@@ -82,6 +82,7 @@ def serve(
         refinement = schedule.Refinement(OUTER_STEPS_MOST)
         report = Report(show.stage.zone, available_ns)
         on_air = show.stage.rigs[0].camera_id
+        refusals_told: set[str] = set()
         said_ns = written_ns = 0
         inputs.discard()
         for request in schedule.live(ticks, inputs, on_air, show.start, show.quality, refinement, time.time_ns):
@@ -97,6 +98,8 @@ def serve(
             refinement.frame_took(sent_ns - ticks.woken_ns, available_ns)
             if sent_ns - said_ns >= LINE_EVERY_NS:
                 said_ns = sent_ns
+                for words in refusal_warnings(inputs, refusals_told):
+                    warn(words)
                 live_line(report.line(inputs.accepted, inputs.rejects().total()))
             if sent_ns - written_ns >= STATUS_EVERY_NS:
                 written_ns = sent_ns
@@ -195,6 +198,19 @@ def zone_warnings(show: Show, headers: dict[str, bricks.Header]) -> list[str]:
                 f"{low} to {high} there. Bake it for this show (ledvolume bake RUN --show), or check field_from_stage"
             )
     return warnings
+
+
+def refusal_warnings(inputs: schedule.Inputs, told: set[str]) -> list[str]:
+    """What to say of kinds of refusal that are not in `told` yet; they are then."""
+    rejects = inputs.rejects()
+    new = rejects.keys() - told
+    told |= new
+    return [
+        f"poses of camera {', '.join(sorted(inputs.unknown)[:4])} are refused: the show has {', '.join(inputs.timelines)} ([[camera]] id)"
+        if reason == "unknown-camera"
+        else f"poses are refused, {reason}: docs/tracking.md says what to check, `ledvolume listen` shows the datagrams"
+        for reason in sorted(new)
+    ]
 
 
 def warm_up(renderer: Renderer, show: Show) -> None:

@@ -269,6 +269,10 @@ def test_poses_of_strangers_and_garbage_are_counted_and_change_nothing(live):
     after = next(requests)
     assert after.camera.stage_from_camera == before.camera.stage_from_camera
     assert inputs.rejects() == {"unknown-camera": 1, "not-osc": 1} and inputs.unknown == {"B": 1}
+    told = set()
+    not_osc, unknown = server.refusal_warnings(inputs, told)
+    assert "not-osc" in not_osc and "camera B" in unknown and "the show has A" in unknown
+    assert server.refusal_warnings(inputs, told) == []
 
 
 def test_what_came_while_the_server_was_loading_is_not_shown(live):
