@@ -18,6 +18,7 @@ from functools import partial
 import msgspec
 import numpy as np
 
+from ledvolume.errors import SceneError
 from ledvolume.scenes import octree
 from ledvolume.scenes.bake_view import View, unit
 from ledvolume.scenes.bricks import COARSE_CORNERS, CORNERS, VERSION, VOXELS, Bricks, Header, packed_bytes
@@ -37,11 +38,13 @@ BYTES_PER_BRICK = 40
 
 
 class Options(msgspec.Struct, frozen=True):
-    """size_bytes: budget on disk. rays: how many look. finest: voxel over footprint diameter, at the finest level.
+    """size_bytes: budget on disk. rays: how many look. seeing_rays: how many say which voxels are passed and lit.
+    finest: voxel over footprint diameter, at the finest level.
     gradients: None decides by measurement (`gradient_db`: wanted where the mean colour alone is worse than this)."""
 
     size_bytes: int = 36_000_000
     rays: int = 60_000
+    seeing_rays: int = 1_000_000
     finest: float = 1.0
     gradients: bool | None = None
     gradient_db: float = 46.0
@@ -119,18 +122,23 @@ def grow(
     its lit octants are bricks of the next level."""
     centre = (view.zone_min + view.zone_max) / 2
     reach = np.abs(samples.x).max(-1)
+    pixel_rad = float(np.median(samples.footprint / np.linalg.norm(samples.x, axis=-1)))
     half_size = float(np.quantile(reach, 0.02)) / 2
     cascades = int(np.clip(math.ceil(math.log2(float(np.quantile(reach, 0.999)) * 1.01 / half_size)) + 1, 1, 8))
     depth = octree.depth_for(samples.x, samples.footprint * options.finest, half_size, cascades)
     low = float(np.log(0.002 / np.median(samples.footprint)))
     high = float(np.quantile(samples.log_density, 0.999))
-    grown = Grown(samples, [], half_size, cascades, (low, max(high, low + 1)), centre, far_map(field, view, progress), 0.0)
+    far = far_map(field, view, pixel_rad, half_size * 2.0 ** (cascades - 1), progress)
+    grown = Grown(samples, [], half_size, cascades, (low, max(high, low + 1)), centre, far, 0.0)
     difference = (samples.rgb - samples.rgb_seen) ** 2
     grown.mean_colour_db = -10 * math.log10(max(float(np.average(difference.mean(-1), weights=samples.weight)), 1e-9))
 
     first = np.maximum(depth - (LEVELS - 1), 0)
     keys = _keys_around(samples.x, first, half_size, cascades)
     for number in range(LEVELS):
+        if not len(keys):  # the levels before were fine enough everywhere
+            grown.levels.append(Level(keys, np.zeros((0, CORNERS, CORNERS, CORNERS, 4), np.uint8), np.zeros(0), np.zeros(0)))
+            continue
         level = Level(keys, _values(field, keys, grown, progress, f"grow {number + 1}/{LEVELS}"), np.zeros(0), np.zeros(0))
         passed, lit = marks_of(_alone(grown, level), partial(progress, f"see {number + 1}/{LEVELS}"))
         at_level = np.minimum(first + number, depth)
@@ -304,6 +312,10 @@ def fit(
         if size <= options.size_bytes and (size > 0.95 * options.size_bytes or uses_all):
             break
         bytes_per_estimate = size / _estimate(grown, leaves)
+    if size > options.size_bytes:
+        raise SceneError(
+            f"{options.size_bytes / 1e6:.1f} MB is too little: what the zone sees takes {size / 1e6:.1f} MB with the coarsest voxels"
+        )
     return scene, [int(chosen.sum()) for chosen in leaves]
 
 
@@ -399,8 +411,13 @@ def _morton(keys: np.ndarray, half_size: float) -> np.ndarray:
     return code
 
 
-def far_map(field: NerfactoField, view: View, progress: Progress, height: int = 96) -> np.ndarray:
-    """What the zone's centre sees, (height, 2 height, 3) float16; where no ray of the view goes, spread from its border."""
+def far_map(field: NerfactoField, view: View, pixel_rad: float, outermost: float, progress: Progress) -> np.ndarray:
+    """What the zone's centre sees beyond the last cascade, (h, 2 h, 3) float16, by direction.
+
+    Where something nearer hides that, what hides it; where no ray of the view goes, spread from around. outermost: half-size
+    of the last cascade. A texel is a pixel, within 96 to 512 rows.
+    """
+    height = int(np.clip(math.pi / pixel_rad, 96, 512))
     centre = (view.zone_min + view.zone_max) / 2
     rng = np.random.default_rng(2)
     _, aimed, _ = view.rays(200_000, rng)
@@ -416,7 +433,13 @@ def far_map(field: NerfactoField, view: View, progress: Progress, height: int = 
     for start in range(0, len(directions), 4096):
         progress("far", start / len(directions))
         d = tensor(directions[start : start + 4096])
-        colours.append(converged_render(field, tensor(centre).expand(len(d), 3), d, RAY_SAMPLES)["rgb"].numpy())
+        seen_there = converged_render(field, tensor(centre).expand(len(d), 3), d, RAY_SAMPLES)
+        colour, exit_distance = seen_there["rgb"], outermost / d.abs().amax(1)
+        beyond = seen_there["depth"] > exit_distance
+        origins = tensor(centre) + d[beyond] * exit_distance[beyond, None]
+        if beyond.any():
+            colour[beyond] = converged_render(field, origins, d[beyond], RAY_SAMPLES)["rgb"]
+        colours.append(colour.numpy())
     picture = np.zeros((height, width, 3))
     picture[rows, columns] = np.concatenate(colours)
     return spread_calmly(picture, seen).astype(np.float16)

@@ -24,7 +24,6 @@ from ledvolume.scenes.checkpoint import read_run
 from ledvolume.scenes.nerfstudio import NerfactoField, tensor
 from ledvolume.scenes.nerfstudio_rays import converged_render
 
-SEEING_RAYS = 1_000_000
 HELD_OUT = {"eyes": 8, "pixels": 1200, "across": 3}
 PICTURE_PX = 384
 
@@ -117,10 +116,11 @@ def grown_for(
     watch = watch or Stopwatch()
 
     def marks_of(scene: Bricks, tell: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray]:
-        rng, step = np.random.default_rng(3), 100_000
+        rng, count = np.random.default_rng(3), options.seeing_rays
+        step = min(count, 100_000)
         visibility = Visibility(context, scene)
-        for done in range(0, SEEING_RAYS, step):
-            tell(done / SEEING_RAYS)
+        for done in range(0, count, step):
+            tell(done / count)
             visibility.look(*view.rays(step, rng))
         marks = visibility.marks()
         visibility.release()
