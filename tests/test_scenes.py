@@ -34,6 +34,12 @@ def test_a_smooth_brick_packs_to_little():
     assert bricks.pack(ramp).nbytes < 5000
 
 
+def test_a_scene_can_be_read_by_whoever_may_read_other_files(tmp_path):
+    bricks.save(tmp_path / "s.safetensors", plane_scene(depth=0))
+    (tmp_path / "other").touch()
+    assert (tmp_path / "s.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 @pytest.mark.parametrize("has_gradients", [False, True], ids=["degree 0", "degree 1"])
 def test_a_scene_comes_back_as_it_was_saved(tmp_path, has_gradients):
     scene = random_scene(has_gradients=has_gradients, occupancy=0.002)

@@ -26,7 +26,7 @@ import numpy as np
 import zstandard
 from msgspec import Meta
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as container
 
 from ledvolume.errors import SceneError
 
@@ -123,7 +123,7 @@ def save(path: Path, scene: Bricks) -> int:
     counts = Counts(len(scene.nodes), len(scene.bricks))
     metadata = {"ledvolume": msgspec.json.encode(scene.header).decode(), "counts": msgspec.json.encode(counts).decode()}
     part = Path(f"{path}.part")
-    save_file(tensors, part, metadata)
+    part.write_bytes(container(tensors, metadata))  # not save_file: its files are for their owner alone
     part.replace(path)
     return path.stat().st_size
 
