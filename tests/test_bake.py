@@ -8,7 +8,6 @@ import pytest
 
 from ledvolume.errors import SceneError
 from ledvolume.pose import Pose, Similarity
-from ledvolume.render.context import create_context
 from ledvolume.render.rays import RayViewer
 from ledvolume.scenes import bake, bricks, octree, verify
 from ledvolume.scenes.bake_view import WallView
@@ -27,13 +26,6 @@ OPTIONS = bake.Options(size_bytes=9_000_000, rays=6000, seeing_rays=60_000, grad
 
 def quiet(stage: str, share: float) -> None:
     pass
-
-
-@pytest.fixture(scope="module")
-def context():
-    context = create_context()
-    yield context
-    context.release()
 
 
 @pytest.fixture(scope="module")
