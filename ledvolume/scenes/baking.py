@@ -139,7 +139,7 @@ def forecast(samples: making.Samples, options: making.Options, look_s: float) ->
     first = options.rays * making.RAY_SAMPLES / max(look_s, 1e-3)
     footprints = len(np.unique((samples.x / samples.footprint[:, None] / 8).astype(np.int64), axis=0))
     evaluations = footprints * 1.5 * 729 * 1.4
-    minutes = (evaluations / first * 2.5 + 60) / 60
+    minutes = (evaluations / first * 2.5 + 150) / 60
     memory = footprints * 1.5 * 2916 * 4 / 1e9
     return f"forecast: about {minutes:.0f} min from here, {memory:.1f} GB of memory, {options.size_bytes / 1e6:.0f} MB on disk"
 
