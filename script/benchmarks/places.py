@@ -28,7 +28,7 @@ from ledvolume.server import open_renderer
 from measure import ROOT, Row
 
 PHOTOGRAPH = ROOT / "tests" / "data" / "lund_door_held_out"
-TABLE_MB = (8, 12, 20, 28, 36, 48)
+TABLE_MB = (12, 16, 20, 28, 36, 48)
 MEGABYTE = 1_000_000
 # Its pixels are half as wide as the LED pixels of the demo's wall: four times as many, for a zone of 0.3 m instead of 0.8 m.
 PHOTOGRAPH_MB = 64
