@@ -135,7 +135,7 @@ def grown_for(
 
 
 def forecast(samples: making.Samples, options: making.Options, look_s: float) -> str:
-    """What this bake will take, from how long looking took: measured on scenes of 6,000 to 60,000 bricks, ± a factor of 2."""
+    """What this bake will take, from how long looking took: measured on the door of Lund, ± a factor of 2."""
     first = options.rays * making.RAY_SAMPLES / max(look_s, 1e-3)
     footprints = len(np.unique((samples.x / samples.footprint[:, None] / 8).astype(np.int64), axis=0))
     evaluations = footprints * 1.5 * 729 * 1.4
