@@ -9,9 +9,28 @@ import msgspec
 
 from ledvolume.pose import Pose
 
+DistortionModel = Literal["Brown-Conrady D-U", "Brown-Conrady U-D"]
+
+
+class Distortion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a lens bends the picture: OpenLensIO 1.0.1 (lens.py has the formulas). Coefficients in powers of 1/mm.
+
+    radial: k1, k2, … as OpenLensIO counts them: odd ones above the fraction's line, even ones below it.
+    offset_mm: ΔC, the centre of distortion from the projection's centre, right and down. model: which way the polynomial
+    goes, from distorted to undistorted points (D-U, the standard's default) or the other way.
+    """
+
+    radial: tuple[float, ...] = ()
+    tangential: tuple[float, ...] = ()
+    offset_mm: tuple[float, float] = (0.0, 0.0)
+    model: DistortionModel = "Brown-Conrady D-U"
+
 
 class LensReading(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a tracker reports of the lens; None = not reported. Encoders run 0..1 (OpenTrackIO)."""
+    """What a tracker reports of the lens; None = not reported. Encoders run 0..1 (OpenTrackIO).
+
+    sensor_mm, overscan: told for the operator's eyes; the show's own sensor and measured overscan are used.
+    """
 
     focal_length_mm: float | None = None
     focus_distance_m: float | None = None
@@ -20,12 +39,17 @@ class LensReading(msgspec.Struct, frozen=True, omit_defaults=True):
     zoom_encoder: float | None = None
     focus_encoder: float | None = None
     iris_encoder: float | None = None
+    projection_offset_mm: tuple[float, float] | None = None
+    distortion: Distortion | None = None
+    sensor_mm: tuple[float, float] | None = None
+    overscan: float | None = None
 
 
 class CameraSample(msgspec.Struct, frozen=True):
     """One measurement of a tracker, already in our axes and metres. What goes over native ZMQ, as msgpack.
 
-    `captured_at_ns` is on the house clock; equal to `received_at_ns` where the wire has no stamp.
+    `captured_at_ns` is on the house clock; equal to `received_at_ns` where the wire has no stamp. stamped_at_ns: the
+    sender's own clock, as it was sent (0: none). timecode: HH:MM:SS:FF, ; before the frames where they drop.
     """
 
     camera_id: str
@@ -34,6 +58,8 @@ class CameraSample(msgspec.Struct, frozen=True):
     world_from_tracker: Pose
     lens: LensReading = LensReading()
     status: str = ""
+    stamped_at_ns: int = 0
+    timecode: str = ""
 
 
 class Lens(msgspec.Struct, frozen=True):
@@ -48,6 +74,7 @@ class Lens(msgspec.Struct, frozen=True):
     projection_offset_mm: tuple[float, float] = (0.0, 0.0)
     entrance_pupil_m: float = 0.0
     focus_distance_m: float | None = None
+    distortion: Distortion = Distortion()
 
 
 class Rig(msgspec.Struct, frozen=True):
@@ -98,5 +125,3 @@ def view_tangents(lens: Lens) -> tuple[float, float, float, float]:
     dx, dy = lens.projection_offset_mm
     f = lens.focal_length_mm
     return (-half_w - dx) / f, (half_w - dx) / f, (-half_h + dy) / f, (half_h + dy) / f
-
-

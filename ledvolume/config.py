@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import get_args
 
 import msgspec
 
@@ -22,142 +22,20 @@ from ledvolume.errors import ConfigError
 from ledvolume.frustum import Footprint
 from ledvolume.outputs.pixels import PixelFormat
 from ledvolume.pose import Pose, Similarity, canonical, pan_tilt_roll
-from ledvolume.protocols.osc_map import OscMap, as_map, preset_map
-from ledvolume.stage import Arc, Box, Flat, Stage, Surface, WallTile, cut, facing
+from ledvolume.protocols import Reading
+from ledvolume.protocols.osc_map import as_map, preset_map
+from ledvolume.show_file import (
+    CameraTable,
+    FieldFromStage,
+    PlaceTable,
+    PoseTable,
+    ShowFile,
+    SourceTable,
+    SurfaceTable,
+    TrackingTable,
+)
+from ledvolume.stage import Arc, Flat, Stage, Surface, WallTile, cut, facing
 from ledvolume.timeline import Limits
-
-# Ranges that no stage leaves: they catch millimetres written as metres, and metres as millimetres.
-Metres = Annotated[float, msgspec.Meta(ge=-1000, le=1000)]
-Width = Annotated[float, msgspec.Meta(gt=0, le=500)]
-Millimetres = Annotated[float, msgspec.Meta(ge=-2000, le=2000)]
-FocalLength = Annotated[float, msgspec.Meta(ge=1, le=5000)]
-SensorSide = Annotated[float, msgspec.Meta(ge=1, le=200)]
-Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=60_000)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Count = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-Point = tuple[Metres, Metres, Metres]
-
-
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of the show file."""
-
-
-class PoseTable(_Table):
-    """A pose as people write it: metres and degrees (pan + left, tilt + up, roll + clockwise from behind), or wxyz."""
-
-    position_m: Point = (0.0, 0.0, 0.0)
-    pan_deg: float = 0.0
-    tilt_deg: float = 0.0
-    roll_deg: float = 0.0
-    wxyz: tuple[float, float, float, float] | None = None
-
-
-class FieldFromStage(_Table):
-    """Where the place lies: field = scale · R stage_m + position; scale in field units per metre, position in field units."""
-
-    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    pan_deg: float = 0.0
-    tilt_deg: float = 0.0
-    roll_deg: float = 0.0
-    wxyz: tuple[float, float, float, float] | None = None
-    scale: Positive = 1.0
-
-
-class PlaceTable(_Table):
-    """A baked scene on the stage. credit: whom to name under pictures of it; default: what the scene file says."""
-
-    name: Name
-    file: str
-    field_from_stage: FieldFromStage
-    near_m: NotNegative = 0.0
-    exposure_stops: Annotated[float, msgspec.Meta(ge=-16, le=16)] = 0.0
-    credit: str = ""
-
-
-class SurfaceTable(_Table):
-    """An upright wall surface, cut into columns × rows tiles."""
-
-    name: Name
-    shape: str
-    centre_m: Point
-    size_m: tuple[Width, Width]
-    resolution_px: tuple[Count, Count]
-    tiles: tuple[Count, Count] = (1, 1)
-    pan_deg: float = 0.0
-    radius_m: float | None = None
-
-
-class StageTable(_Table):
-    """The volume."""
-
-    eye_m: Point
-    zone: Box
-    surface: Annotated[list[SurfaceTable], msgspec.Meta(min_length=1)]
-
-
-class CameraTable(_Table):
-    """What is fixed about one tracked camera. initial: stage_from_camera until the tracker speaks; default: zone's centre."""
-
-    id: Name
-    focal_length_mm: FocalLength
-    sensor_mm: tuple[SensorSide, SensorSide]
-    projection_offset_mm: tuple[Millimetres, Millimetres] = (0.0, 0.0)
-    entrance_pupil_mm: Millimetres = 0.0
-    latency_ms: Milliseconds = 0.0
-    stage_from_world: PoseTable = PoseTable()
-    tracker_from_camera: PoseTable = PoseTable()
-    initial: PoseTable | None = None
-
-
-class TrackingTable(_Table):
-    """How long a pose is trusted and what a camera can do: timeline.Limits, in the units of people. None: its default.
-
-    horizon_ms: by default at least 1.25 times the lead of a frame, so that a slow show still predicts.
-    """
-
-    horizon_ms: Milliseconds | None = None
-    lost_ms: Milliseconds | None = None
-    blend_ms: Milliseconds | None = None
-    velocity_window_ms: Milliseconds | None = None
-    jitter_ms: Milliseconds | None = None
-    slack_mm: NotNegative | None = None
-    slack_deg: NotNegative | None = None
-    acceleration_m_s2: NotNegative | None = None
-    acceleration_deg_s2: NotNegative | None = None
-
-
-class SourceTable(_Table):
-    """Where poses come from. OSC: preset, a built-in map by name, or map, the map itself (docs/tracking.md)."""
-
-    uri: str
-    preset: str | None = None
-    map: dict | None = None
-
-
-class OutputTable(_Table):
-    """Where frames go."""
-
-    uri: str
-
-
-class ShowFile(_Table):
-    """The whole file, as written."""
-
-    name: str
-    rate: str | int
-    place: Annotated[list[PlaceTable], msgspec.Meta(min_length=1)]
-    stage: StageTable
-    camera: Annotated[list[CameraTable], msgspec.Meta(min_length=1)]
-    source: list[SourceTable] = []
-    output: list[OutputTable] = []
-    footprint: Footprint = Footprint()
-    tracking: TrackingTable = TrackingTable()
-    pixel_format: str = "rgb8"
-    quality: str = "show"
-    start: str | None = None
-    lead_ms: Milliseconds | None = None
 
 
 class PlaceSpec(msgspec.Struct, frozen=True):
@@ -171,10 +49,10 @@ class PlaceSpec(msgspec.Struct, frozen=True):
 
 
 class SourceSpec(msgspec.Struct, frozen=True):
-    """A source's address, and for OSC what its messages mean (None: every preset)."""
+    """A source's address, and how what comes there is read."""
 
     uri: str
-    osc_map: OscMap | None = None
+    reading: Reading = Reading()
 
 
 class Show(msgspec.Struct, frozen=True):
@@ -329,11 +207,12 @@ def _source(path: Path, key: str, table: SourceTable) -> SourceSpec:
         raise ConfigError(path, key, "no preset and no map: only osc has them", table.uri)
     if table.preset and table.map:
         raise ConfigError(path, key, "either a preset or a map", f"{table.preset} and a map")
+    osc_map = None
     if table.map is not None:
-        return SourceSpec(table.uri, _told_by(path, f"{key}.map", as_map, table.map, "map"))
-    if table.preset is not None:
-        return SourceSpec(table.uri, _told_by(path, f"{key}.preset", preset_map, table.preset))
-    return SourceSpec(table.uri)
+        osc_map = _told_by(path, f"{key}.map", as_map, table.map, "map")
+    elif table.preset is not None:
+        osc_map = _told_by(path, f"{key}.preset", preset_map, table.preset)
+    return SourceSpec(table.uri, Reading(osc_map=osc_map))
 
 
 def _tiles(path: Path, key: str, table: SurfaceTable) -> tuple[WallTile, ...]:

@@ -164,7 +164,8 @@ def open_inputs(show: Show, timelines: dict[str, Timeline]) -> schedule.Inputs:
     try:
         for spec in show.sources:
             source = open_source(spec.uri)
-            inputs.sources.append((source, open_decoder(source.protocol, None, spec.osc_map, sensor_mm)))
+            reading = msgspec.structs.asdict(spec.reading) | {"sensor_mm": spec.reading.sensor_mm or sensor_mm}
+            inputs.sources.append((source, open_decoder(source.protocol, **reading)))
     except ConfigError:
         inputs.close()
         raise

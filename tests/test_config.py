@@ -137,7 +137,7 @@ def test_an_osc_map_in_the_show_is_the_one_that_is_used(written):
         'map = { messages = [{ address = "/cam", arguments = ["x m", "y m", "z m", "pan deg", "tilt deg"], camera_id = "A" }] }'
     )
     file = written(('uri = "osc+udp://127.0.0.1:9000"', f'uri = "osc+udp://127.0.0.1:9000"\n{table}'))
-    assert load_show(file).sources[0].osc_map.messages[0].address == "/cam"
+    assert load_show(file).sources[0].reading.osc_map.messages[0].address == "/cam"
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.toml")), ids=lambda p: p.name)

@@ -20,7 +20,7 @@ from benchmarks.fuzz_protocols import HOSTILE, fuzz
 from ledvolume.camera import CameraSample, LensReading
 from ledvolume.errors import ConfigError
 from ledvolume.pose import Pose, pan_tilt_roll
-from ledvolume.protocols import DECODERS, ENCODERS, open_decoder
+from ledvolume.protocols import PROTOCOLS, open_decoder, open_encoder
 from ledvolume.protocols.osc_map import PRESETS, OscMap, OscMessage, as_map, load_map, preset_map
 from ledvolume.sources import SO_TIMESTAMPNS, Datagram, address, open_sender, open_source
 
@@ -421,19 +421,19 @@ def test_a_quaternion_a_little_off_is_made_exactly_unit():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_what_we_send_over_osc_is_what_we_receive(preset):
     osc_map = preset_map(preset, sensor_mm=(36.0, 24.0))
-    sample = only(decoded(open_decoder("osc", osc_map=osc_map), ENCODERS["osc"](SAMPLE, osc_map)))
+    sample = only(decoded(open_decoder("osc", osc_map=osc_map), open_encoder("osc", osc_map=osc_map)(SAMPLE)[0]))
     assert same_pose(sample, SAMPLE.world_from_tracker.wxyz, SAMPLE.world_from_tracker.position_m)
     assert sample.lens.focal_length_mm == pytest.approx(35.0, rel=1e-6)
 
 
 def test_what_we_send_natively_is_what_we_receive():
-    sample = only(decoded(open_decoder("native"), ENCODERS["native"](SAMPLE)))
+    sample = only(decoded(open_decoder("native"), open_encoder("native")(SAMPLE)[0]))
     assert same_pose(sample, SAMPLE.world_from_tracker.wxyz, SAMPLE.world_from_tracker.position_m)
     assert (sample.lens, sample.captured_at_ns) == (SAMPLE.lens, NOW)
 
 
 def test_every_protocol_can_be_received_and_sent():
-    assert DECODERS.keys() == ENCODERS.keys() == HOSTILE.keys()
+    assert PROTOCOLS.keys() == HOSTILE.keys()
 
 
 # ---- hostile datagrams
@@ -457,7 +457,7 @@ def test_hostile_datagrams_over_real_sockets_leave_the_source_alive(protocol):
     r = random.Random(3)
     source, sender, decoder = connected(protocol)
     name = protocol.partition("+")[0]
-    real = ENCODERS[name](SAMPLE)
+    [real] = open_encoder(name)(SAMPLE)
     hostile = [r.choice(HOSTILE[name])(r, real) for _ in range(300)]
     for payload in hostile:
         sender.send(payload)

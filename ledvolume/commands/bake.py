@@ -20,18 +20,24 @@ from ledvolume.errors import ConfigError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, metavar="CONFIG_OR_CHECKPOINT", help="nerfstudio run: folder, config.yml or .ckpt")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CONFIG_OR_CHECKPOINT", help="nerfstudio run: folder, config.yml or .ckpt"
+    )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--show", type=Path, help="show file: bake for its wall and zone")
     where.add_argument("--zone", metavar="X0,Y0,Z0,X1,Y1,Z1", help="box where cameras go, in field units; write --zone=-0.1,…")
     parser.add_argument("--place", help="which place of the show (default: the one it starts with)")
     parser.add_argument("--pixel-deg", type=positive, default=0.1, help="with --zone: angle of a pixel (default 0.1)")
-    parser.add_argument("--out", type=writable_file, metavar="SCENE", help="where to write (default with --show: the place's file)")
+    parser.add_argument(
+        "--out", type=writable_file, metavar="SCENE", help="where to write (default with --show: the place's file)"
+    )
     parser.add_argument("--size", type=positive, default=36.0, metavar="MB", help="budget on disk (default 36)")
     parser.add_argument("--gradients", choices=("auto", "on", "off"), default="auto", help="colour that changes with direction")
     parser.add_argument("--credit", default="", help="whose photographs these are; kept in the scene")
     parser.add_argument("--report", type=writable_file, metavar="R.json", help="write what was measured")
-    parser.add_argument("--picture", type=writable_file, metavar="P.png", help="write exact field, bake and difference side by side")
+    parser.add_argument(
+        "--picture", type=writable_file, metavar="P.png", help="write exact field, bake and difference side by side"
+    )
     parser.add_argument("--table", type=sizes_mb, default=(), metavar="MB,MB,…", help="also measure these sizes, for the report")
 
 

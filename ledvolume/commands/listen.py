@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     source = open_source(args.uri)
     try:
         osc_map = load_map(args.map) if args.map else None
-        decoder = open_decoder(source.protocol, args.preset, osc_map, _sensor_mm(args.sensor))
+        decoder = open_decoder(source.protocol, args.preset, osc_map=osc_map, sensor_mm=_sensor_mm(args.sensor))
         show = _print_json if args.json else _LiveLine(source, decoder)
         _listen(source, decoder, show, args.seconds, args.count)
     finally:

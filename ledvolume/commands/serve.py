@@ -28,7 +28,9 @@ LINE_EVERY_S = 5.0  # where the live line cannot be rewritten: a log
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("show", metavar="SHOW.toml", type=Path, help="the show file")
     parser.add_argument("--seconds", metavar="N", type=positive, help="stop after N seconds")
-    parser.add_argument("--status", metavar="FILE.json", type=writable_file, help="rewritten every second; the summary at the end")
+    parser.add_argument(
+        "--status", metavar="FILE.json", type=writable_file, help="rewritten every second; the summary at the end"
+    )
     parser.add_argument("--rate", metavar="FPS", help='frames per second instead of the show\'s, such as "24000/1001"')
     parser.add_argument(
         "--source", metavar="URI", action="append", default=[], help="instead of the show's source; again: the next"

@@ -10,14 +10,12 @@ import math
 import sys
 import time
 from fractions import Fraction
-from functools import partial
 
 from ledvolume.camera import CameraSample, LensReading
 from ledvolume.clock import SECOND_NS, FrameClock, frame_rate
 from ledvolume.commands.quantities import positive
-from ledvolume.errors import ConfigError
 from ledvolume.moves import Move, open_move
-from ledvolume.protocols import ENCODERS, osc_map
+from ledvolume.protocols import open_encoder, osc_map
 from ledvolume.sources import address, open_sender
 
 
@@ -35,11 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     move, rate = open_move(args.track), frame_rate(args.rate, "--rate")
     where = address(args.to)
-    if where.protocol not in ENCODERS:
-        raise ConfigError(args.to, "protocol", f"one of {', '.join(ENCODERS)}", where.protocol)
-    encode = ENCODERS[where.protocol]
-    if where.protocol == "osc":
-        encode = partial(encode, osc_map=osc_map.preset_map(args.preset))
+    encode = open_encoder(where.protocol, args.preset if where.protocol == "osc" else None)
     lens = LensReading(focal_length_mm=args.focal_mm)
     seconds = math.inf if args.loop else move.duration_s
     seconds = seconds if args.seconds is None else min(seconds, args.seconds)
@@ -65,7 +59,8 @@ def send(move: Move, send_payload, encode, rate: Fraction, seconds: float, camer
                 break
             looped_t = t % move.duration_s if 0 < move.duration_s < math.inf else t
             stamp_ns = tick.present_at_ns
-            send_payload(encode(CameraSample(camera_id, stamp_ns, stamp_ns, move.pose_at(looped_t), lens, "simulated")))
+            for payload in encode(CameraSample(camera_id, stamp_ns, stamp_ns, move.pose_at(looped_t), lens, "simulated")):
+                send_payload(payload)
             sent += 1
     except KeyboardInterrupt:
         print(file=sys.stderr)

@@ -1,36 +1,75 @@
 """Tracking protocols: bytes → CameraSample, and back for test senders. No I/O, no clock.
 
-A protocol is one module with `decoder(…) -> Decoder` and `encode(sample, …) -> bytes`, and one line here.
+A protocol is one module with `decoder(…) -> Decoder` and `encoder(…) -> Encoder`, and one line here. An encoder makes
+the datagrams of one sample; it may remember what a real sender remembers, such as a packet number.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
+from ledvolume.camera import CameraSample
 from ledvolume.errors import ConfigError
 from ledvolume.protocols import native, osc
 from ledvolume.protocols.decoder import Decoder
 from ledvolume.protocols.osc_map import OscMap, preset_map
 
-DECODERS = {"osc": osc.decoder, "native": native.decoder}
-ENCODERS = {"osc": osc.encode, "native": native.encode}
+Encoder = Callable[[CameraSample], list[bytes]]
 
 
-def open_decoder(
-    protocol: str,
-    preset: str | None = None,
-    osc_map: OscMap | None = None,
-    sensor_mm: tuple[float, float] | None = None,
-) -> Decoder:
-    """A decoder by name. For OSC: of a preset or a map (`load_map`, `as_map`), else of all presets.
+class Reading(msgspec.Struct, frozen=True):
+    """How a source's datagrams are to be read, beyond what the protocol says. What a protocol does not use is refused.
 
-    sensor_mm makes fields of view into focal lengths, unless the map has its own.
+    osc_map: OSC; None = every preset. sensor_mm (w, h): makes focal lengths of fields of view.
     """
-    if protocol not in DECODERS:
-        raise ConfigError(protocol, "protocol", f"one of {', '.join(DECODERS)}", protocol)
-    if protocol != "osc":
-        if preset or osc_map:
-            raise ConfigError(protocol, "map", "no preset and no map: only osc has them", preset or "a map")
-        return DECODERS[protocol]()
-    if preset and osc_map:
-        raise ConfigError("osc", "map", "either a preset or a map", f"{preset} and a map")
-    osc_map = osc_map or preset_map(preset or "")
-    return osc.decoder(msgspec.structs.replace(osc_map, sensor_mm=osc_map.sensor_mm or sensor_mm))
+
+    osc_map: OscMap | None = None
+    sensor_mm: tuple[float, float] | None = None
+
+
+class Protocol(NamedTuple):
+    """takes: the keywords of Reading that `decoder` and `encoder` understand."""
+
+    decoder: Callable[..., Decoder]
+    encoder: Callable[..., Encoder]
+    takes: frozenset[str] = frozenset()
+
+
+PROTOCOLS = {
+    "osc": Protocol(osc.decoder, osc.encoder, frozenset({"osc_map", "sensor_mm"})),
+    "native": Protocol(native.decoder, native.encoder),
+}
+
+
+def open_decoder(protocol: str, preset: str | None = None, **reading) -> Decoder:
+    """A decoder by name. `reading`: keywords of Reading; `preset` stands for the osc_map of that name. Raises ConfigError."""
+    found = _found(protocol)
+    return found.decoder(**_understood(protocol, found, preset, reading))
+
+
+def open_encoder(protocol: str, preset: str | None = None, **reading) -> Encoder:
+    """What makes datagrams of samples, by name. Raises ConfigError."""
+    found = _found(protocol)
+    return found.encoder(**_understood(protocol, found, preset, reading))
+
+
+def _found(protocol: str) -> Protocol:
+    if protocol not in PROTOCOLS:
+        raise ConfigError(protocol, "protocol", f"one of {', '.join(PROTOCOLS)}", protocol)
+    return PROTOCOLS[protocol]
+
+
+def _understood(protocol: str, found: Protocol, preset: str | None, reading: dict) -> dict:
+    """The keywords for this protocol. sensor_mm is a fact of the camera: who cannot use it need not."""
+    given = {name: value for name, value in reading.items() if value is not None}
+    if preset:
+        if "osc_map" in given:
+            raise ConfigError("osc", "map", "either a preset or a map", f"{preset} and a map")
+        if protocol == "osc":
+            given["osc_map"] = preset_map(preset)
+    if (preset or "osc_map" in given) and protocol != "osc":
+        raise ConfigError(protocol, "map", "no preset and no map: only osc has them", preset or "a map")
+    for name in given.keys() - found.takes - {"sensor_mm"}:
+        raise ConfigError(protocol, name, f"nothing: {protocol} has no {name}", given[name])
+    return {name: value for name, value in given.items() if name in found.takes}

@@ -24,6 +24,10 @@ def decoder() -> Decoder:
     return Decoder("native", _messages_in, _sample_of)
 
 
+def encoder():
+    return lambda sample: [encode(sample)]
+
+
 def encode(sample: CameraSample) -> bytes:
     """The payload that decodes to this sample."""
     return _encode(sample)

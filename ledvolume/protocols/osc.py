@@ -13,6 +13,7 @@ import re
 from collections.abc import Set
 from typing import NamedTuple
 
+import msgspec
 from pythonosc.osc_message import OscMessage as ParsedMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 
@@ -35,9 +36,10 @@ _HALF_AXES = {"pan": (0.0, 0.0, 1.0), "tilt": (1.0, 0.0, 0.0), "roll": (0.0, 1.0
 _MAPPED_CACHE = 256
 
 
-def decoder(osc_map: OscMap | None = None) -> Decoder:
-    """A decoder for this map; without one, for all presets."""
-    reader = _Reader(preset_map() if osc_map is None else osc_map)
+def decoder(osc_map: OscMap | None = None, sensor_mm: tuple[float, float] | None = None) -> Decoder:
+    """A decoder for this map; without one, for all presets. sensor_mm: for maps that have none of their own."""
+    osc_map = osc_map or preset_map()
+    reader = _Reader(msgspec.structs.replace(osc_map, sensor_mm=osc_map.sensor_mm or sensor_mm))
     return Decoder("osc", messages_in, reader.sample_of)
 
 
@@ -77,6 +79,13 @@ def _unpack_bundle(bundle: bytes, messages: list[bytes], depth: int) -> None:
         else:
             _unpack_bundle(element, messages, depth - 1)
         start = end
+
+
+def encoder(osc_map: OscMap | None = None, sensor_mm: tuple[float, float] | None = None):
+    """Samples as messages of the map's first rule."""
+    osc_map = osc_map or preset_map("ledvolume")
+    osc_map = msgspec.structs.replace(osc_map, sensor_mm=osc_map.sensor_mm or sensor_mm)
+    return lambda sample: [encode(sample, osc_map)]
 
 
 def encode(sample: CameraSample, osc_map: OscMap | None = None) -> bytes:

@@ -115,9 +115,7 @@ def look(field: NerfactoField, view: View, options: Options, progress: Progress)
     return Samples(*(np.concatenate(column).astype(np.float32) for column in zip(*parts)))
 
 
-def grow(
-    field: NerfactoField, view: View, samples: Samples, options: Options, marks_of: Marks, progress: Progress
-) -> Grown:
+def grow(field: NerfactoField, view: View, samples: Samples, options: Options, marks_of: Marks, progress: Progress) -> Grown:
     """Evaluate the field at LEVELS voxel sizes, coarse to fine: where a brick gives light and its samples want finer voxels,
     its lit octants are bricks of the next level."""
     centre = (view.zone_min + view.zone_max) / 2

@@ -149,9 +149,7 @@ def exact_centre_db(truth: verify.Truth) -> list[float]:
     return [verify.psnr_db(centre, pixels) for centre, pixels in zip(truth.centre_rays, truth.pixels)]
 
 
-def compare(
-    field: NerfactoField, view: View, viewer: RayViewer, report: dict, path: Path, progress: making.Progress
-) -> None:
+def compare(field: NerfactoField, view: View, viewer: RayViewer, report: dict, path: Path, progress: making.Progress) -> None:
     """Exact field (2 × 2 rays a pixel), the bake (one), and their difference × 8, seen from a held-out eye."""
     rng = np.random.default_rng(verify.HELD_OUT_SEED + 1)
     eye = view.eyes(1, rng)[0]

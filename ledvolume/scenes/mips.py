@@ -70,5 +70,3 @@ def _averaged(bricks: np.ndarray, children: np.ndarray, header) -> np.ndarray:
     colour = fine[..., :3] / np.maximum(density, 1e-20)
     a = np.where(density > 0, (np.log(np.maximum(density, 1e-20)) - low) / (high - low), 0)
     return (np.concatenate([colour, a], -1).clip(0, 1) * 255 + 0.5).astype(np.uint8)
-
-

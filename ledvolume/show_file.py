@@ -1,0 +1,144 @@
+"""The tables of a show file as they are written: TOML's keys, in the units of people. config.py makes values of them.
+
+Types say what a key may hold; what types cannot say is checked in config.py. docs/show.md lists every key.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from ledvolume.frustum import Footprint
+from ledvolume.stage import Box
+
+# Ranges that no stage leaves: they catch millimetres written as metres, and metres as millimetres.
+Metres = Annotated[float, msgspec.Meta(ge=-1000, le=1000)]
+Width = Annotated[float, msgspec.Meta(gt=0, le=500)]
+Millimetres = Annotated[float, msgspec.Meta(ge=-2000, le=2000)]
+FocalLength = Annotated[float, msgspec.Meta(ge=1, le=5000)]
+SensorSide = Annotated[float, msgspec.Meta(ge=1, le=200)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=60_000)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Point = tuple[Metres, Metres, Metres]
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the show file."""
+
+
+class PoseTable(Table):
+    """A pose as people write it: metres and degrees (pan + left, tilt + up, roll + clockwise from behind), or wxyz."""
+
+    position_m: Point = (0.0, 0.0, 0.0)
+    pan_deg: float = 0.0
+    tilt_deg: float = 0.0
+    roll_deg: float = 0.0
+    wxyz: tuple[float, float, float, float] | None = None
+
+
+class FieldFromStage(Table):
+    """Where the place lies: field = scale · R stage_m + position; scale in field units per metre, position in field units."""
+
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    pan_deg: float = 0.0
+    tilt_deg: float = 0.0
+    roll_deg: float = 0.0
+    wxyz: tuple[float, float, float, float] | None = None
+    scale: Positive = 1.0
+
+
+class PlaceTable(Table):
+    """A baked scene on the stage. credit: whom to name under pictures of it; default: what the scene file says."""
+
+    name: Name
+    file: str
+    field_from_stage: FieldFromStage
+    near_m: NotNegative = 0.0
+    exposure_stops: Annotated[float, msgspec.Meta(ge=-16, le=16)] = 0.0
+    credit: str = ""
+
+
+class SurfaceTable(Table):
+    """An upright wall surface, cut into columns × rows tiles."""
+
+    name: Name
+    shape: str
+    centre_m: Point
+    size_m: tuple[Width, Width]
+    resolution_px: tuple[Count, Count]
+    tiles: tuple[Count, Count] = (1, 1)
+    pan_deg: float = 0.0
+    radius_m: float | None = None
+
+
+class StageTable(Table):
+    """The volume."""
+
+    eye_m: Point
+    zone: Box
+    surface: Annotated[list[SurfaceTable], msgspec.Meta(min_length=1)]
+
+
+class CameraTable(Table):
+    """What is fixed about one tracked camera. initial: stage_from_camera until the tracker speaks; default: zone's centre."""
+
+    id: Name
+    focal_length_mm: FocalLength
+    sensor_mm: tuple[SensorSide, SensorSide]
+    projection_offset_mm: tuple[Millimetres, Millimetres] = (0.0, 0.0)
+    entrance_pupil_mm: Millimetres = 0.0
+    latency_ms: Milliseconds = 0.0
+    stage_from_world: PoseTable = PoseTable()
+    tracker_from_camera: PoseTable = PoseTable()
+    initial: PoseTable | None = None
+
+
+class TrackingTable(Table):
+    """How long a pose is trusted and what a camera can do: timeline.Limits, in the units of people. None: its default.
+
+    horizon_ms: by default at least 1.25 times the lead of a frame, so that a slow show still predicts.
+    """
+
+    horizon_ms: Milliseconds | None = None
+    lost_ms: Milliseconds | None = None
+    blend_ms: Milliseconds | None = None
+    velocity_window_ms: Milliseconds | None = None
+    jitter_ms: Milliseconds | None = None
+    slack_mm: NotNegative | None = None
+    slack_deg: NotNegative | None = None
+    acceleration_m_s2: NotNegative | None = None
+    acceleration_deg_s2: NotNegative | None = None
+
+
+class SourceTable(Table):
+    """Where poses come from. OSC: preset, a built-in map by name, or map, the map itself (docs/tracking.md)."""
+
+    uri: str
+    preset: str | None = None
+    map: dict | None = None
+
+
+class OutputTable(Table):
+    """Where frames go."""
+
+    uri: str
+
+
+class ShowFile(Table):
+    """The whole file, as written."""
+
+    name: str
+    rate: str | int
+    place: Annotated[list[PlaceTable], msgspec.Meta(min_length=1)]
+    stage: StageTable
+    camera: Annotated[list[CameraTable], msgspec.Meta(min_length=1)]
+    source: list[SourceTable] = []
+    output: list[OutputTable] = []
+    footprint: Footprint = Footprint()
+    tracking: TrackingTable = TrackingTable()
+    pixel_format: str = "rgb8"
+    quality: str = "show"
+    start: str | None = None
+    lead_ms: Milliseconds | None = None
