@@ -93,7 +93,8 @@ Tracking = Literal["measured", "predicted", "held", "lost"]
 class Camera(msgspec.Struct, frozen=True):
     """Ready to render: where the entrance pupil is and what the lens sees. Nothing optional.
 
-    age_ns: present time minus capture time of the newest sample used.
+    age_ns: present time minus capture time of the newest sample used. presence: of the inner picture, 1 in full, 0 when it
+    has faded to the outer one because the tracker is lost.
     """
 
     stage_from_camera: Pose
@@ -101,6 +102,7 @@ class Camera(msgspec.Struct, frozen=True):
     tracking: Tracking
     age_ns: int
     camera_id: str = "camera"
+    presence: float = 1.0
 
 
 def entrance_pupil(rig: Rig, world_from_tracker: Pose, reading: LensReading) -> tuple[Pose, Lens]:

@@ -1,16 +1,19 @@
 """Where the camera is at the instant a frame is shown. Between the decoders and the FrameRequest.
 
 Samples come at the tracker's own rate and moments; frames are shown at the wall's. Between two samples the pose is
-interpolated; beyond the newest it goes on at constant velocity for a bounded time, then it is held:
+interpolated; beyond the newest it goes on as prediction.py says for a bounded time, eases out and is then held. When
+nothing comes for longer, the inner picture fades into the outer one (Camera.presence):
 
     captured:   •    •    •    •    •  newest
-    frame at:      measured            |   predicted    |   held        |   lost (pose still held)
-                                       0            horizon_ns       lost_ns          age
+    frame at:      measured            |   predicted   |  held: eases out, rests  |  lost: fades   |   lost: gone
+                                       0           horizon_ns  (2 horizon_ns)   lost_ns     lost_ns + fade_ns   age
 
 Nothing ever makes the picture jump. A sample that no camera can follow (a corrupted datagram, a tracker that mistakes
 a marker) is kept aside; when several in a row agree, the tracker means it. After such a jump, or when samples return
-after a hold, the pose is blended over from where it stood. All of it is a function of the samples added so far and of
-the instant asked for: no clock is read, and asking changes nothing.
+after a hold, the pose is blended over from where it stood. A sample that arrives after later ones is put in its place,
+so that a replay of the past uses it; the prediction from a sample counts only what had come before that one, so a late
+one never bends what is being shown. All of it is a function of the samples added so far and of the instant asked for: no
+clock is read, and asking changes nothing.
 """
 
 import math
@@ -21,16 +24,20 @@ from statistics import median
 import msgspec
 
 from ledvolume.camera import Camera, CameraSample, LensReading, Rig, Tracking, entrance_pupil
-from ledvolume.pose import Pose, Vec3, canonical, from_rotation_vector, interpolate, multiply, rotation_vector
+from ledvolume.pose import Pose, Vec3, interpolate, multiply, rotation_vector
+from ledvolume.prediction import AT_REST, HISTORY_S, Motion, eased, motion, moved
 
 NEVER_NS = 2**63 - 1  # age of a camera that never had a sample
 REMEMBERED_SAMPLES = 1024
 REMEMBERED_RETURNS = 16
-STILL = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+MOST_PAIRS = 16  # for the velocity that a new sample is judged by: a flood of samples must not cost a flood of pairs
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a pose is trusted, and what a camera can do.
+
+    fade_ns: from lost_ns on, the inner picture takes so long to fade; it comes back within blend_ns.
+    velocity_window_ns: for judging the next sample; predictions have their own windows (prediction.py).
 
     A sample is off if it is farther from where it was expected than slack + speed·jitter + ½·acceleration·dt².
     The accelerations are those of a hand-held whip pan (about five times gravity); the slacks those of a poor tracker;
@@ -41,6 +48,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     horizon_ns: int = 100_000_000
     lost_ns: int = 1_000_000_000
     blend_ns: int = 300_000_000
+    fade_ns: int = 1_000_000_000
     velocity_window_ns: int = 50_000_000
     slack_m: float = 0.010
     slack_rad: float = 0.017
@@ -55,23 +63,26 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Knot(msgspec.Struct):
-    """A sample in the timeline. starts_anew: it does not continue the movement of the one before."""
+    """A sample in the timeline. starts_anew: it does not continue the movement of the one before. order: of arrival."""
 
     at_ns: int
     pose: Pose
     lens: LensReading
     starts_anew: bool
-    velocity: tuple[Vec3, Vec3] | None = None  # (m/s, rad/s) of the world's axes; computed when first needed
+    order: int
+    velocity: Motion | None = None  # by the median, for judging; computed when first needed
+    motion: Motion | None = None  # for predicting; computed when first needed
 
 
 class _Return(msgspec.Struct, frozen=True):
     """The movement starts anew at at_ns. Frames from seen_from_ns on know of it; until settled_at_ns they blend over
-    from `stood`, the pose that frames before it showed."""
+    from `stood`, the pose that frames before it showed, and from its presence."""
 
     at_ns: int
     seen_from_ns: int
     settled_at_ns: int
     stood: Pose
+    presence: float
 
 
 class Timeline:
@@ -79,12 +90,14 @@ class Timeline:
 
     rig: camera_id "*" takes every camera. initial: stage_from_camera until the first sample has come.
     lead_ns: how long before a frame is shown its camera is asked for (FrameClock.lead_ns): a blend begins with the
-    first frame that can know of it. `accepted` and `rejects` count samples.
+    first frame that can know of it. `accepted` and `rejects` count samples; `reordered` those of the accepted that came
+    after later ones.
     """
 
     def __init__(self, rig: Rig, initial: Pose = Pose(), limits: Limits = Limits(), lead_ns: int = 0):
         self.rig, self.initial, self.limits, self.lead_ns = rig, initial, limits, lead_ns
         self.accepted = 0
+        self.reordered = 0
         self.rejects: Counter[str] = Counter()
         self._knots: list[_Knot] = []
         self._times: list[int] = []
@@ -92,17 +105,13 @@ class Timeline:
         self._suspects: list[CameraSample] = []
 
     def add(self, sample: CameraSample) -> None:
-        """Take a sample in, or count why not: other-camera, duplicate, late, implausible-jump.
-
-        A sample captured before the newest one is not used: what was shown cannot be changed, and what will be shown
-        follows from the newest.
-        """
+        """Take a sample in, or count why not: other-camera, duplicate, late, implausible-jump."""
         if self.rig.camera_id not in ("*", sample.camera_id):
             self.rejects["other-camera"] += 1
             return
         at_ns = sample.captured_at_ns - self.rig.latency_ns
         if self._knots and at_ns <= self._times[-1]:
-            self.rejects["duplicate" if at_ns == self._times[-1] else "late"] += 1
+            self._insert(sample, at_ns)
             return
         if not self._knots or self._follows(sample, at_ns):
             self._suspects.clear()
@@ -126,12 +135,12 @@ class Timeline:
         if not self._knots:
             _, lens = entrance_pupil(self.rig, Pose(), LensReading())
             return Camera(self.initial, lens, "lost", NEVER_NS, self.rig.camera_id)
-        pose, reading, tracking, age_ns = self._state_at(present_at_ns)
+        pose, reading, tracking, age_ns, presence = self._state_at(present_at_ns)
         stage_from_camera, lens = entrance_pupil(self.rig, pose, reading)
-        return Camera(stage_from_camera, lens, tracking, age_ns, self.rig.camera_id)
+        return Camera(stage_from_camera, lens, tracking, age_ns, self.rig.camera_id, presence)
 
-    def _state_at(self, t_ns: int) -> tuple[Pose, LensReading, Tracking, int]:
-        """Pose of the tracked point, lens, tracking, age (since the newest sample not after t)."""
+    def _state_at(self, t_ns: int) -> tuple[Pose, LensReading, Tracking, int, float]:
+        """Pose of the tracked point, lens, tracking, age (since the newest sample not after t), presence."""
         known, latest_return = bisect_right(self._times, t_ns), None
         for latest_return in reversed(self._returns):
             if t_ns >= latest_return.seen_from_ns:
@@ -148,14 +157,16 @@ class Timeline:
             pose = interpolate(knot.pose, following.pose, fraction)
             lens, tracking = _between(knot.lens, following.lens, fraction), "measured"
         else:
-            ahead_s = min(age_ns, self.limits.horizon_ns) / 1e9
-            pose, lens = _moved(knot.pose, self._velocity(i) or STILL, ahead_s), knot.lens
+            ahead_s = eased(age_ns / 1e9, self.limits.horizon_ns / 1e9)
+            pose, lens = moved(knot.pose, self._motion(i), ahead_s), knot.lens
             tracking = self._tracking(age_ns)
+        presence = 1.0 if tracking != "lost" else 1 - _smooth((age_ns - self.limits.lost_ns) / max(self.limits.fade_ns, 1))
         if latest_return is not None and t_ns < latest_return.settled_at_ns:
-            weight = (t_ns - latest_return.seen_from_ns) / self.limits.blend_ns
-            pose = interpolate(latest_return.stood, pose, weight * weight * (3 - 2 * weight))
+            weight = _smooth((t_ns - latest_return.seen_from_ns) / self.limits.blend_ns)
+            pose = interpolate(latest_return.stood, pose, weight)
+            presence = latest_return.presence + (presence - latest_return.presence) * weight
             tracking = "predicted" if tracking == "measured" else tracking
-        return pose, lens, tracking, age_ns
+        return pose, lens, tracking, age_ns, presence
 
     def _tracking(self, age_ns: int) -> Tracking:
         if age_ns == 0:
@@ -168,31 +179,73 @@ class Timeline:
         """known_at_ns: the movement starts anew with this sample, as we know since then."""
         if known_at_ns is not None:
             seen_from_ns = max(known_at_ns + self.lead_ns, at_ns)
-            stood, settled_at_ns = self._state_at(seen_from_ns)[0], seen_from_ns + self.limits.blend_ns
+            stood, *_, presence = self._state_at(seen_from_ns)
             self._returns = self._returns[1 - REMEMBERED_RETURNS :]
-            self._returns.append(_Return(at_ns, seen_from_ns, settled_at_ns, stood))
-        self._knots.append(_Knot(at_ns, sample.world_from_tracker, sample.lens, known_at_ns is not None))
+            self._returns.append(_Return(at_ns, seen_from_ns, seen_from_ns + self.limits.blend_ns, stood, presence))
+        self._knots.append(_Knot(at_ns, sample.world_from_tracker, sample.lens, known_at_ns is not None, self.accepted))
         self._times.append(at_ns)
         self.accepted += 1
         if len(self._knots) > 2 * REMEMBERED_SAMPLES:
             del self._knots[:REMEMBERED_SAMPLES], self._times[:REMEMBERED_SAMPLES]
 
-    def _velocity(self, i: int) -> tuple[Vec3, Vec3] | None:
-        """(m/s, rad/s) at knot i: the median over pairs half a window apart, so that one bad sample has no say.
+    def _insert(self, sample: CameraSample, at_ns: int) -> None:
+        """A sample that came after later ones goes to its place, if it lies near enough to the line between its neighbours."""
+        i = bisect_left(self._times, at_ns)
+        if self._times[i] == at_ns:
+            self.rejects["duplicate"] += 1
+            return
+        after, limits = self._knots[i], self.limits
+        if i == 0 or after.starts_anew or after.at_ns - self._times[i - 1] > limits.horizon_ns:
+            self.rejects["late"] += 1
+            return
+        before = self._knots[i - 1]
+        since_s, span_s = (at_ns - before.at_ns) / 1e9, (after.at_ns - before.at_ns) / 1e9
+        fraction = since_s / span_s
+        expected = interpolate(before.pose, after.pose, fraction)
+        lens = _between(before.lens, after.lens, fraction)
+        off_m, off_rad, off_zoom = self._difference(expected, lens, sample.world_from_tracker, sample.lens)
+        bend = since_s * (span_s - since_s) / 2
+        if (
+            off_m > limits.slack_m + limits.acceleration_m_s2 * bend
+            or off_rad > limits.slack_rad + limits.acceleration_rad_s2 * bend
+            or off_zoom > limits.slack_zoom + limits.zoom_per_s * span_s
+        ):
+            self.rejects["late"] += 1
+            return
+        self._knots.insert(i, _Knot(at_ns, sample.world_from_tracker, sample.lens, False, self.accepted))
+        self._times.insert(i, at_ns)
+        self.accepted += 1
+        self.reordered += 1
 
-        None where samples are too few or too close to tell.
-        """
+    def _motion(self, i: int) -> Motion:
+        """How the camera moves on from knot i, by the samples that had come when it came."""
+        knot = self._knots[i]
+        if knot.motion is None:
+            first = self._since(i, round(HISTORY_S * 1e9))
+            window = [k for k in self._knots[first : i + 1] if k.order <= knot.order]
+            knot.motion = motion([(k.at_ns - knot.at_ns) / 1e9 for k in window], [k.pose for k in window])
+        return knot.motion
+
+    def _since(self, i: int, window_ns: int) -> int:
+        """Index of the oldest knot of the movement that knot i continues, in a window before it and without a gap."""
+        first, knots, horizon_ns = i, self._knots, self.limits.horizon_ns
+        oldest_ns = self._times[i] - window_ns
+        while (
+            first > 0
+            and not knots[first].starts_anew
+            and self._times[first] > oldest_ns
+            and self._times[first] - self._times[first - 1] <= horizon_ns
+        ):
+            first -= 1
+        return first
+
+    def _velocity(self, i: int) -> Motion | None:
+        """At knot i, for judging the next sample: the median over pairs half a window apart, so that one bad sample has no
+        say. None where samples are too few or too close to tell."""
         knot = self._knots[i]
         if knot.velocity is None:
-            first = i
-            while (
-                first > 0
-                and not self._knots[first].starts_anew
-                and knot.at_ns - self._times[first] < self.limits.velocity_window_ns
-                and knot.at_ns - self._times[first - 1] <= self.limits.horizon_ns
-            ):
-                first -= 1
-            window = self._knots[first : i + 1]
+            window = self._knots[self._since(i, self.limits.velocity_window_ns) : i + 1]
+            window = window[:: -(-len(window) // (2 * MOST_PAIRS))] if len(window) > 2 * MOST_PAIRS else window
             half = len(window) // 2
             # Bursts of datagrams stamped on arrival lie microseconds apart: such pairs say nothing about velocity.
             pairs = [(a, b) for a, b in zip(window, window[half:]) if b.at_ns - a.at_ns >= self.limits.jitter_s * 5e8]
@@ -206,12 +259,12 @@ class Timeline:
         if dt_s * 1e9 > limits.lost_ns:
             return True
         velocity = self._velocity(len(self._knots) - 1)
-        expected = _moved(newest.pose, velocity or STILL, dt_s)
+        expected = moved(newest.pose, velocity or AT_REST, dt_s)
         off_m, off_rad, off_zoom = self._difference(expected, newest.lens, sample.world_from_tracker, sample.lens)
         if velocity is None:
             speed_m_s, speed_rad_s, span_s = limits.speed_m_s, limits.speed_rad_s, limits.jitter_s + dt_s
         else:
-            speed_m_s, speed_rad_s, span_s = math.hypot(*velocity[0]), math.hypot(*velocity[1]), limits.jitter_s
+            speed_m_s, speed_rad_s, span_s = math.hypot(*velocity.velocity), math.hypot(*velocity.turn_rate), limits.jitter_s
         return (
             off_m <= limits.slack_m + speed_m_s * span_s + limits.acceleration_m_s2 * dt_s * dt_s / 2
             and off_rad <= limits.slack_rad + speed_rad_s * span_s + limits.acceleration_rad_s2 * dt_s * dt_s / 2
@@ -247,14 +300,13 @@ class Timeline:
         return world_from_tracker.apply(self.rig.tracker_from_camera.apply((0.0, pupil_m, 0.0)))
 
 
-def _moved(pose: Pose, velocity: tuple[Vec3, Vec3], seconds: float) -> Pose:
-    (vx, vy, vz), (wx, wy, wz) = velocity
-    x, y, z = pose.position_m
-    turn = from_rotation_vector((wx * seconds, wy * seconds, wz * seconds))
-    return Pose(canonical(multiply(turn, pose.wxyz)), (x + vx * seconds, y + vy * seconds, z + vz * seconds))
+def _smooth(fraction: float) -> float:
+    """0 to 1 without a step in speed."""
+    f = min(max(fraction, 0.0), 1.0)
+    return f * f * (3 - 2 * f)
 
 
-def _median_velocity(pairs: list[tuple[_Knot, _Knot]]) -> tuple[Vec3, Vec3]:
+def _median_velocity(pairs: list[tuple[_Knot, _Knot]]) -> Motion:
     linear, angular = [], []
     for a, b in pairs:
         seconds = (b.at_ns - a.at_ns) / 1e9
@@ -262,7 +314,8 @@ def _median_velocity(pairs: list[tuple[_Knot, _Knot]]) -> tuple[Vec3, Vec3]:
         turn = rotation_vector(multiply(b.pose.wxyz, (w, -x, -y, -z)))
         linear.append([(q - p) / seconds for p, q in zip(a.pose.position_m, b.pose.position_m)])
         angular.append([c / seconds for c in turn])
-    return tuple(map(median, zip(*linear))), tuple(map(median, zip(*angular)))
+    still = AT_REST.acceleration
+    return Motion(tuple(map(median, zip(*linear))), still, tuple(map(median, zip(*angular))), still)
 
 
 def _between(a: LensReading, b: LensReading, fraction: float) -> LensReading:

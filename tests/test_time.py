@@ -179,10 +179,12 @@ AFTER_THE_LAST_SAMPLE = {
     "on the sample": (200, 0.2, "measured", 0),
     "40 ms on": (240, 0.24, "predicted", 40),
     "at the horizon": (300, 0.3, "predicted", 100),
-    "beyond the horizon it stands": (301, 0.3, "held", 101),
-    "for a second": (1200, 0.3, "held", 1000),
-    "then it is lost, and still stands": (1201, 0.3, "lost", 1001),
-    "an hour later too": (3_600_200, 0.3, "lost", 3_600_000),
+    # from 1 m/s to rest within another horizon: u - u²/(2·0.1) on, with u the time beyond it, so 0.05 in the end
+    "beyond the horizon it slows down": (350, 0.3 + 0.05 - 0.0125, "held", 150),
+    "and comes to rest": (400, 0.35, "held", 200),
+    "for a second": (1200, 0.35, "held", 1000),
+    "then it is lost, and still stands": (1201, 0.35, "lost", 1001),
+    "an hour later too": (3_600_200, 0.35, "lost", 3_600_000),
 }
 
 
@@ -211,13 +213,56 @@ def test_one_bad_sample_does_not_change_the_velocity():
     assert x_m(at(timeline, 250)) == pytest.approx(0.25, abs=EXACT_M)
 
 
-def test_a_late_sample_does_not_change_the_past_or_the_future():
+def test_a_late_sample_takes_its_place_in_the_past_and_bends_nothing_that_is_predicted():
     timeline = timeline_of(*(s for s in walk(0, 200) if s.captured_at_ns != T0 + 150 * MS))
-    instants = [t / 2 for t in range(800)]
-    before = [at(timeline, t) for t in instants]
-    timeline.add(sample(150, 0.16))
-    assert [at(timeline, t) for t in instants] == before
+    untouched = [t / 2 for t in range(281)] + [160 + t / 2 for t in range(800)]  # its neighbours are at 140 and 160 ms
+    before = [at(timeline, t) for t in untouched]
+    timeline.add(sample(150, 0.155))
+    assert [at(timeline, t) for t in untouched] == before
+    assert [x_m(at(timeline, t)) for t in (145, 150, 155)] == pytest.approx([0.1475, 0.155, 0.1575], abs=EXACT_M)
+    assert (timeline.reordered, timeline.rejects) == (1, {})
+    for late in (sample(150, 0.155), sample(130, 0.13)):
+        timeline.add(late)
+    assert timeline.rejects == {"duplicate": 2}
+
+
+LATE_AND_OF_NO_USE = {
+    "off the line between its neighbours by more than a camera can": sample(155, 0.3),
+    "before the first": sample(-5, 0.0),
+    "in a gap after which the movement started anew": sample(500, 0.2),
+}
+
+
+@pytest.mark.parametrize("late", LATE_AND_OF_NO_USE.values(), ids=LATE_AND_OF_NO_USE.keys())
+def test_a_late_sample_without_a_place_is_counted(late):
+    timeline = timeline_of(*walk(0, 200), *walk(900, 1000))
+    before = [at(timeline, t) for t in range(1200)]
+    timeline.add(late)
     assert timeline.rejects == {"late": 1}
+    assert [at(timeline, t) for t in range(1200)] == before
+
+
+def test_samples_in_any_order_are_the_same_past():
+    samples = walk(0, 200, speed_m_s=0.3)
+    shuffled = samples[:3] + [samples[k] for k in (4, 3, 6, 5, 8, 7)] + samples[9:]
+    assert [at(timeline_of(*shuffled), t) for t in range(200)] == [at(timeline_of(*samples), t) for t in range(200)]
+
+
+def test_the_inner_picture_fades_after_the_loss_and_comes_back_softly():
+    timeline = timeline_of(*walk(0, 200, speed_m_s=0.0), lead_ns=40 * MS)
+    # lost 1000 ms after the sample of 200 ms, gone 1000 ms later; halfway the ease 3f² - 2f³ is at one half
+    shown = [at(timeline, t).presence for t in (200, 1200, 1700, 2200, 9000)]
+    assert shown == pytest.approx([1, 1, 0.5, 0, 0], abs=EXACT_M)
+    for s in walk(9000, 9400, speed_m_s=0.0):
+        timeline.add(s)
+    # known from 9040 ms on; back in blend_ns, 300 ms
+    assert [at(timeline, t).presence for t in (9039, 9040, 9190, 9340)] == pytest.approx([0, 0, 0.5, 1], abs=EXACT_M)
+    steps = [at(timeline, 1000 + 20 * k).presence for k in range(430)]
+    assert max(abs(b - a) for a, b in zip(steps, steps[1:])) <= 1.5 * 20 / 300 + EXACT_M
+
+
+def test_before_the_first_sample_there_is_nothing_to_fade():
+    assert at(timeline_of(), 0).presence == 1
 
 
 def test_a_duplicate_changes_nothing():
@@ -305,9 +350,9 @@ def test_a_tracker_that_means_its_jump_is_followed_without_a_snap():
 
 def test_samples_that_return_after_a_hold_are_joined_without_a_snap():
     lead_ms = 40
-    timeline = timeline_of(*walk(0, 200), lead_ns=lead_ms * MS)  # stands at 0.3 from 300 ms on
+    timeline = timeline_of(*walk(0, 200), lead_ns=lead_ms * MS)  # rests at 0.35 from 400 ms on
     back = walk(700, 1500, speed_m_s=0.0, x_m=0.9)
-    assert largest_step_m(timeline, back, 300, 1500, lead_ms) <= 0.6 * 1.5 * 20 / 300 + EXACT_M
+    assert largest_step_m(timeline, back, 300, 1500, lead_ms) <= 0.55 * 1.5 * 20 / 300 + EXACT_M
     assert x_m(at(timeline, 1400)) == pytest.approx(0.9)
     assert at(timeline, 1400).tracking == "measured"
 
