@@ -14,6 +14,7 @@ from ledvolume.errors import ConfigError
 from ledvolume.protocols import native, osc
 from ledvolume.protocols.decoder import Decoder
 from ledvolume.protocols.osc_map import OscMap, preset_map
+from ledvolume.source_clock import MODES, Mode
 
 Encoder = Callable[[CameraSample], list[bytes]]
 
@@ -22,10 +23,14 @@ class Reading(msgspec.Struct, frozen=True):
     """How a source's datagrams are to be read, beyond what the protocol says. What a protocol does not use is refused.
 
     osc_map: OSC; None = every preset. sensor_mm (w, h): makes focal lengths of fields of view.
+    clock: what the stamps of senders are taken for, "auto" by default (source_clock.py). cameras: ids of the wire → ids of
+    the show. Both are for every protocol that is received.
     """
 
     osc_map: OscMap | None = None
     sensor_mm: tuple[float, float] | None = None
+    clock: Mode | None = None
+    cameras: dict[str, str] | None = None
 
 
 class Protocol(NamedTuple):
@@ -45,7 +50,12 @@ PROTOCOLS = {
 def open_decoder(protocol: str, preset: str | None = None, **reading) -> Decoder:
     """A decoder by name. `reading`: keywords of Reading; `preset` stands for the osc_map of that name. Raises ConfigError."""
     found = _found(protocol)
-    return found.decoder(**_understood(protocol, found, preset, reading))
+    clock, cameras = reading.pop("clock", None) or "auto", reading.pop("cameras", None) or {}
+    if clock not in MODES:
+        raise ConfigError(protocol, "clock", f"one of {', '.join(MODES)}", clock)
+    decoder = found.decoder(**_understood(protocol, found, preset, reading))
+    decoder.clock, decoder.cameras = clock, cameras
+    return decoder
 
 
 def open_encoder(protocol: str, preset: str | None = None, **reading) -> Encoder:
@@ -70,6 +80,6 @@ def _understood(protocol: str, found: Protocol, preset: str | None, reading: dic
             given["osc_map"] = preset_map(preset)
     if (preset or "osc_map" in given) and protocol != "osc":
         raise ConfigError(protocol, "map", "no preset and no map: only osc has them", preset or "a map")
-    for name in given.keys() - found.takes - {"sensor_mm"}:
+    for name in given.keys() - found.takes - {"sensor_mm", "clock", "cameras"}:
         raise ConfigError(protocol, name, f"nothing: {protocol} has no {name}", given[name])
     return {name: value for name, value in given.items() if name in found.takes}

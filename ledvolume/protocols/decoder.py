@@ -14,14 +14,14 @@ import msgspec
 from ledvolume.camera import CameraSample
 from ledvolume.errors import ProtocolError
 from ledvolume.pose import Pose
+from ledvolume.source_clock import NEWEST_NS, OLDEST_NS, Mode, SourceClock
 from ledvolume.sources import Datagram
 
 FARTHEST_M = 10_000.0
 UNIT_TOLERANCE = 1e-3  # float32 quaternions are off by 1e-7, ones printed with four decimals by 2e-4
-OLDEST_STAMP_NS = 2_000_000_000
-NEWEST_STAMP_NS = 10_000_000  # a stamp from the future: clocks on PTP agree within microseconds, on NTP within ~1 ms
 LONGEST_NAME = 64
 MOST_IGNORED_KINDS = 64
+MOST_CLOCKS = 256  # senders whose clocks are followed; a FreeD camera id is one byte
 
 # field: lowest, highest value that a real lens can report
 LENS_RANGES = {
@@ -40,6 +40,8 @@ class Decoder:
 
     accepted, rejects, ignored count messages; a datagram is one message, except an OSC bundle, which has several.
     A payload that cannot be taken apart counts as one rejected message. `ignored`: well-formed, but not for us.
+    clock: what senders' stamps are taken for (SourceClock.mode). cameras: ids of the wire → ids of the show.
+    `clocks`: by the wire's camera id, of the senders that stamp by a clock of their own (CameraSample.stamped_at_ns).
     """
 
     def __init__(
@@ -47,8 +49,12 @@ class Decoder:
         protocol: str,
         messages_in: Callable[[bytes], list],
         sample_of: Callable[[Any, Datagram], CameraSample | None],
+        clock: Mode = "auto",
+        cameras: dict[str, str] | None = None,
     ):
         self.protocol = protocol
+        self.clock, self.cameras = clock, cameras or {}
+        self.clocks: dict[str, SourceClock] = {}
         self.accepted = 0
         self.rejects: Counter[str] = Counter()
         self.ignored: Counter[str] = Counter()
@@ -66,6 +72,8 @@ class Decoder:
         for message in messages:
             try:
                 sample = self._sample_of(message, datagram)
+                if sample is not None:
+                    sample = self._placed(sample, datagram.payload)
             except NotForUs as other:
                 known = other.kind in self.ignored or len(self.ignored) < MOST_IGNORED_KINDS
                 self.ignored[other.kind if known else "others"] += 1
@@ -76,6 +84,22 @@ class Decoder:
                 if sample is not None:
                     samples.append(sample)
         return samples
+
+    def _placed(self, sample: CameraSample, payload: bytes) -> CameraSample:
+        """On the house clock, and under the show's name."""
+        wire_id = sample.camera_id
+        camera_id, captured_at_ns = self.cameras.get(wire_id, wire_id), sample.captured_at_ns
+        if self.clock == "arrival":
+            captured_at_ns = sample.received_at_ns
+        elif sample.stamped_at_ns and captured_at_ns == sample.received_at_ns:
+            clock = self.clocks.get(wire_id) or SourceClock(self.clock)
+            if len(self.clocks) < MOST_CLOCKS:
+                self.clocks[wire_id] = clock
+            captured_at_ns = clock.captured_at_ns(sample.stamped_at_ns, sample.received_at_ns)
+            _check_stamp(captured_at_ns, sample.received_at_ns, self.protocol, payload)
+        if camera_id == wire_id and captured_at_ns == sample.captured_at_ns:
+            return sample
+        return msgspec.structs.replace(sample, camera_id=camera_id, captured_at_ns=captured_at_ns)
 
     def _reject(self, error: ProtocolError) -> None:
         self.rejects[error.reason] += 1
@@ -106,13 +130,7 @@ def checked(sample: CameraSample, protocol: str, payload: bytes) -> CameraSample
     norm = math.sqrt(sum(c * c for c in q))
     if abs(norm - 1) > UNIT_TOLERANCE:
         refuse("not-a-rotation", f"quaternion {q} has length {norm:.4g}, expected 1")
-    early_ns = sample.captured_at_ns - sample.received_at_ns
-    if not -OLDEST_STAMP_NS <= early_ns <= NEWEST_STAMP_NS:
-        refuse(
-            "bad-stamp",
-            f"captured {-early_ns / 1e9:.3f} s before it was received: the tracker must be on the house clock (PTP),"
-            " or send 0 to have its datagrams stamped on arrival",
-        )
+    _check_stamp(sample.captured_at_ns, sample.received_at_ns, protocol, payload)
     for field, (lowest, highest) in LENS_RANGES.items():
         value = getattr(sample.lens, field)
         if value is not None and not lowest <= value <= highest:
@@ -120,3 +138,13 @@ def checked(sample: CameraSample, protocol: str, payload: bytes) -> CameraSample
     sign = -1.0 if q[0] < 0 else 1.0
     w, x, y, z = (sign * c / norm for c in q)
     return msgspec.structs.replace(sample, world_from_tracker=Pose((w, x, y, z), position))
+
+
+def _check_stamp(captured_at_ns: int, received_at_ns: int, protocol: str, payload: bytes) -> None:
+    early_ns = captured_at_ns - received_at_ns
+    if not -OLDEST_NS <= early_ns <= NEWEST_NS:
+        text = (
+            f"captured {-early_ns / 1e9:.3f} s before it was received: the tracker must be on the house clock (PTP),"
+            " or send 0 to have its datagrams stamped on arrival"
+        )
+        raise ProtocolError(protocol, "bad-stamp", text, payload)
