@@ -12,7 +12,6 @@ seconds, so that the rate of the tracker does not matter. They were chosen on th
 judged on the second (script/benchmarks/prediction.py).
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -61,8 +60,15 @@ def motion(times_s: Sequence[float], poses: Sequence[Pose]) -> Motion:
         first = min(wide[-1] + 1, len(times) - 2)
         times, rows, turns = times[first:], rows[first:], turns[first:]
     places = rows[:, :3] - rows[-1, :3]
-    v, a = _fit(times, places, POSITION_MEMORY_S, POSITION_A_RIDGE_S4, OUTLIER_M_S2)
-    w, b = _fit(times, turns, ROTATION_MEMORY_S, ROTATION_A_RIDGE_S4, OUTLIER_RAD_S2)
+    trusted = _trusted(times, places, OUTLIER_M_S2) & _trusted(times, turns, OUTLIER_RAD_S2)
+    if not trusted[-1]:  # where it is may be true or not; what it says of the motion, the next sample will tell
+        times, trusted = times[:-1] - times[-2], trusted[:-1]
+        places, turns = places[:-1] - places[-2], turns[:-1] - turns[-2]
+    anchors = _anchors(times, trusted)
+    since = times - times[anchors][:, None]
+    past = (since < 0) & trusted
+    v, a = _fit(times, since, past, anchors, places, POSITION_MEMORY_S, POSITION_A_RIDGE_S4)
+    w, b = _fit(times, since, past, anchors, turns, ROTATION_MEMORY_S, ROTATION_A_RIDGE_S4)
     return Motion(tuple(v.tolist()), tuple(a.tolist()), tuple(w.tolist()), tuple(b.tolist()))
 
 
@@ -106,57 +112,64 @@ def _turns(wxyz: np.ndarray, newest: Quat) -> np.ndarray:
     return q[:, 1:] * factor[:, None]
 
 
-def _fit(times: np.ndarray, x: np.ndarray, memory_s: float, ridge_s4: float, outlier: float) -> tuple[np.ndarray, np.ndarray]:
-    """(v, a) at the newest sample, (3,) each, gain included. times (N,), newest 0; x (N, 3), newest 0."""
-    trusted = _trusted(times, x, outlier)
-    anchors = _anchors(times, trusted)
-    origin = times[anchors]
-    t = times - origin[:, None]  # (trials + 1, N): seconds from each anchor; the first anchor is the newest sample
-    weight = np.exp(np.clip(t, -FITTED_MEMORIES * memory_s, 0) / memory_s) * trusted
-    past = (t < 0) & (t > -FITTED_MEMORIES * memory_s)
-    past |= t == np.where(t < 0, t, -math.inf).max(1, keepdims=True)  # a slow tracker: at least the one before
-    weight *= past
+def _fit(
+    times: np.ndarray, since: np.ndarray, past: np.ndarray, anchors: np.ndarray, x: np.ndarray, memory_s: float, ridge_s4: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(v, a) at the newest sample, (3,) each, gain included. times (N,) and x (N, 3): 0 at the newest, which anchors[0]
+    is; since, past (A, N): seconds from each anchor, and whether the sample counts for it."""
+    oldest = np.minimum(since[np.arange(len(anchors)), np.maximum(anchors - 1, 0)], -FITTED_MEMORIES * memory_s)
+    counts = past & (since >= oldest[:, None])  # of a slow tracker at least the sample before
+    t = np.where(counts, since, 0.0)
+    weight = np.exp(t / memory_s)
     wt = weight * t
     wtt = wt * t
     p, q = wtt.sum(1), (wtt * t).sum(1)
-    r = (wtt * t * t).sum(1) + ridge_s4 * (weight.sum(1) + 1)
-    scale = 1 / np.maximum(p * r - q * q, 1e-30)
+    r = (wtt * t * t).sum(1) + ridge_s4 * (np.where(counts, weight, 0.0).sum(1) + 1)
+    scale = (1 / np.maximum(p * r - q * q, 1e-30))[:, None]
     moved_by = wt @ x - wt.sum(1)[:, None] * x[anchors]
     bent_by = wtt @ x - p[:, None] * x[anchors]
-    v = (r[:, None] * moved_by - q[:, None] * bent_by) * scale[:, None]
-    half_a = (p[:, None] * bent_by - q[:, None] * moved_by) * scale[:, None]
+    v = (r[:, None] * moved_by - q[:, None] * bent_by) * scale
+    half_a = (p[:, None] * bent_by - q[:, None] * moved_by) * scale
     said = v * TRIAL_AHEAD_S + half_a * TRIAL_AHEAD_S**2
-    gain = _gain(times[trusted], x[trusted], origin[1:] + TRIAL_AHEAD_S, x[anchors[1:]], said)
+    gain = _gain(times, x, anchors, said)
     return gain * v[0], 2 * gain * half_a[0]
 
 
-def _gain(times: np.ndarray, x: np.ndarray, then: np.ndarray, origins: np.ndarray, said: np.ndarray) -> float:
+def _gain(times: np.ndarray, x: np.ndarray, anchors: np.ndarray, said: np.ndarray) -> float:
     """How much of what the trials said came true; what is said now counts as a trial that was right."""
     now = float(said[0] @ said[0])
-    if not len(then) or now == 0.0:
+    if len(anchors) == 1 or now == 0.0:
         return 1.0
-    happened = np.stack([np.interp(then, times, x[:, k]) for k in range(3)], 1) - origins
-    told = said[1:]
-    right, all_told = float(np.sum(told * happened)) + now, float(np.sum(told * told)) + now
-    return min(max(right / all_told, 0.0), 1.0)
+    then = times[anchors[1:]] + TRIAL_AHEAD_S
+    after = np.minimum(np.searchsorted(times, then), len(times) - 1)
+    left = ((times[after] - then) / (times[after] - times[after - 1]))[:, None]
+    happened = x[after] - (x[after] - x[after - 1]) * left - x[anchors[1:]]
+    right, told = float(np.sum(said[1:] * happened)) + now, float(np.sum(said[1:] * said[1:])) + now
+    return min(max(right / told, 0.0), 1.0)
 
 
 def _anchors(times: np.ndarray, trusted: np.ndarray) -> np.ndarray:
     """Indices: the newest sample, then the trials' ones, at which two earlier samples are known and the end as well."""
     wanted = -TRIAL_AHEAD_S - np.arange(TRIALS) * (TRIALS_SPAN_S / TRIALS)
-    found = np.unique(np.searchsorted(times, wanted + 1e-6, side="right") - 1)
-    found = found[found >= 2]
-    return np.concatenate([[len(times) - 1], found[trusted[found]]])
+    found = np.searchsorted(times, wanted + 1e-6, side="right") - 1
+    found = found[(found >= 2) & trusted[found] & (np.diff(found, prepend=len(times)) != 0)]
+    return np.concatenate([[len(times) - 1], found])
 
 
 def _trusted(times: np.ndarray, x: np.ndarray, outlier: float) -> np.ndarray:
-    """(N,) False for a sample that lies off the line between its neighbours by more than `outlier` (per s²) explains and
-    by OUTLIER_MEDIANS times what is usual here: one bad sample has no say."""
+    """(N,) False for a sample that lies off the line between its neighbours, the newest off that of the two before it, by
+    more than `outlier` (per s²) explains and by OUTLIER_MEDIANS times what is usual here: one bad sample has no say."""
     trusted = np.ones(len(times), bool)
     if len(times) < 5:
         return trusted
     before, after = times[1:-1] - times[:-2], times[2:] - times[1:-1]
     off = x[1:-1] - x[:-2] - (x[2:] - x[:-2]) * (before / (before + after))[:, None]
+    newest = x[-1] - x[-2] - (x[-2] - x[-3]) * (after[-1] / before[-1])
+    off = np.concatenate([off, newest[None]])
     off = np.sqrt(np.einsum("ij,ij->i", off, off))
-    trusted[1:-1] = (off <= outlier / 2 * before * after) | (off <= OUTLIER_MEDIANS * np.median(off))
+    bend = outlier / 2 * before * after
+    usual = OUTLIER_MEDIANS * np.partition(off, len(off) // 2)[len(off) // 2]
+    trusted[1:] = (off <= np.concatenate([bend, bend[-1:]])) | (off <= usual)
+    if not trusted[-1]:  # one of the three is wrong; the newest, unless the oldest of them does not fit its own neighbours
+        trusted[-1], trusted[-2] = not trusted[-3], trusted[-3]
     return trusted
