@@ -103,7 +103,7 @@ def _spread(times: np.ndarray) -> np.ndarray:
 def _turns(wxyz: np.ndarray, newest: Quat) -> np.ndarray:
     """(N, 3) rotation vectors from the newest to each, along the world's axes: log(q · newest⁻¹)."""
     w, x, y, z = newest
-    by_conjugate = np.array([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]])
+    by_conjugate = np.array([[w, -x, -y, -z], [x, w, z, -y], [y, -z, w, x], [z, y, -x, w]])
     q = wxyz @ by_conjugate
     q *= np.where(q[:, :1] < 0, -1.0, 1.0)
     sine = np.sqrt(np.einsum("ij,ij->i", q[:, 1:], q[:, 1:]))

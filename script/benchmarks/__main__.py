@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 
 import measure
-from benchmarks import march, nerfstudio_speed, places, stream
+from benchmarks import march, nerfstudio_speed, places, prediction, stream
 from measure import Row
 
 
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "places": places.MEASUREMENTS,
     "nerfstudio": nerfstudio_speed.MEASUREMENTS,
     "stream": (stream_output,),
+    "prediction": prediction.MEASUREMENTS,
 }
 
 
