@@ -11,7 +11,7 @@ import msgspec
 
 from ledvolume.camera import CameraSample
 from ledvolume.errors import ConfigError
-from ledvolume.protocols import native, osc
+from ledvolume.protocols import native, opentrackio, osc
 from ledvolume.protocols.decoder import Decoder
 from ledvolume.protocols.osc_map import OscMap, preset_map
 from ledvolume.source_clock import MODES, Mode
@@ -23,6 +23,7 @@ class Reading(msgspec.Struct, frozen=True):
     """How a source's datagrams are to be read, beyond what the protocol says. What a protocol does not use is refused.
 
     osc_map: OSC; None = every preset. sensor_mm (w, h): makes focal lengths of fields of view.
+    encoding: OpenTrackIO's sender, json by default.
     clock: what the stamps of senders are taken for, "auto" by default (source_clock.py). cameras: ids of the wire → ids of
     the show. Both are for every protocol that is received.
     """
@@ -31,6 +32,7 @@ class Reading(msgspec.Struct, frozen=True):
     sensor_mm: tuple[float, float] | None = None
     clock: Mode | None = None
     cameras: dict[str, str] | None = None
+    encoding: opentrackio.Encoding | None = None
 
 
 class Protocol(NamedTuple):
@@ -43,6 +45,7 @@ class Protocol(NamedTuple):
 
 PROTOCOLS = {
     "osc": Protocol(osc.decoder, osc.encoder, frozenset({"osc_map", "sensor_mm"})),
+    "opentrackio": Protocol(opentrackio.decoder, opentrackio.encoder, frozenset({"encoding"})),
     "native": Protocol(native.decoder, native.encoder),
 }
 

@@ -40,6 +40,7 @@ class Decoder:
 
     accepted, rejects, ignored count messages; a datagram is one message, except an OSC bundle, which has several.
     A payload that cannot be taken apart counts as one rejected message. `ignored`: well-formed, but not for us.
+    `flags`: what was not as the standard has it in messages that could be used all the same; `flagged` has the newest text.
     clock: what senders' stamps are taken for (SourceClock.mode). cameras: ids of the wire → ids of the show.
     `clocks`: by the wire's camera id, of the senders that stamp by a clock of their own (CameraSample.stamped_at_ns).
     """
@@ -59,6 +60,8 @@ class Decoder:
         self.rejects: Counter[str] = Counter()
         self.ignored: Counter[str] = Counter()
         self.last_reject: ProtocolError | None = None
+        self.flags: Counter[str] = Counter()
+        self.flagged: dict[str, str] = {}
         self._messages_in, self._sample_of = messages_in, sample_of
 
     def decode(self, datagram: Datagram) -> list[CameraSample]:
@@ -67,7 +70,7 @@ class Decoder:
         try:
             messages = self._messages_in(datagram.payload)
         except ProtocolError as error:
-            self._reject(error)
+            self.reject(error)
             return samples
         for message in messages:
             try:
@@ -78,7 +81,7 @@ class Decoder:
                 known = other.kind in self.ignored or len(self.ignored) < MOST_IGNORED_KINDS
                 self.ignored[other.kind if known else "others"] += 1
             except ProtocolError as error:
-                self._reject(error)
+                self.reject(error)
             else:
                 self.accepted += 1
                 if sample is not None:
@@ -101,9 +104,16 @@ class Decoder:
             return sample
         return msgspec.structs.replace(sample, camera_id=camera_id, captured_at_ns=captured_at_ns)
 
-    def _reject(self, error: ProtocolError) -> None:
+    def reject(self, error: ProtocolError) -> None:
+        """Count what was refused; for a protocol, what it refuses beside the message at hand (a payload that lost a part)."""
         self.rejects[error.reason] += 1
         self.last_reject = error
+
+    def flag(self, kind: str, text: str) -> None:
+        """Count what a usable message has wrong. kind: a short stable word."""
+        kind = kind if kind in self.flags or len(self.flags) < MOST_IGNORED_KINDS else "others"
+        self.flags[kind] += 1
+        self.flagged[kind] = text
 
 
 class NotForUs(Exception):

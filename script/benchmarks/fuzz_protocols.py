@@ -1,6 +1,6 @@
 """Hostile datagrams: random bytes and mutated real ones between the true poses of a still camera. Does it ever move?
 
-Neither OSC nor msgpack carries a checksum, so a flipped bit can make another valid message. Hence two claims:
+Neither OSC nor msgpack carries a checksum, and OpenTrackIO's may be right by intent, so a flipped bit can make another valid message. Hence two claims:
 a datagram that is refused (by the decoder, or its sample by the timeline) changes nothing, to the last bit;
 one that passes as a camera's own movement moves it by no more than such a movement (BOUND_M, BOUND_RAD, BOUND_ZOOM).
 """
@@ -12,11 +12,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 
+import cbor2
 import msgspec
 
 from ledvolume.camera import Camera, CameraSample, Lens, LensReading, Rig
 from ledvolume.pose import Pose, pan_tilt_roll
-from ledvolume.protocols import native, open_decoder, osc, osc_map
+from ledvolume.protocols import native, open_decoder, open_encoder, osc, osc_map
+from ledvolume.protocols.opentrackio_packet import packets
 from ledvolume.sources import Datagram
 from ledvolume.timeline import Limits, Timeline
 
@@ -38,6 +40,8 @@ WIRES = {
     "ledvolume over OSC": ("osc", osc.encode),
     "VMC over OSC": ("osc", lambda sample: osc.encode(sample, VMC)),
     "native over ZMQ": ("native", native.encode),
+    "OpenTrackIO as JSON": ("opentrackio", lambda sample, send=open_encoder("opentrackio"): send(sample)[0]),
+    "OpenTrackIO as CBOR": ("opentrackio", lambda sample, send=open_encoder("opentrackio", encoding="cbor"): send(sample)[0]),
 }
 
 
@@ -49,7 +53,7 @@ def fuzz(n: int, seed: int) -> dict:
     first_exception = None
     for index, (protocol, encode) in enumerate(WIRES.values()):
         random_numbers = random.Random(f"{seed} {index}")
-        decoder = open_decoder(protocol, sensor_mm=SENSOR_MM)
+        decoder = open_decoder(protocol, sensor_mm=SENSOR_MM, cameras={"1": "camera"})
         timeline = Timeline(RIG)
         now_ns = START_NS
         while now_ns < START_NS + 10 * STEP_NS:
@@ -192,6 +196,33 @@ def msgpack_bombs(r: random.Random, real: bytes) -> bytes:
     )
 
 
+def opentrackio_fields(r: random.Random, real: bytes) -> bytes:
+    """A real OpenTrackIO sample with parts replaced, in a packet whose checksum is right."""
+    encoding, payload = real[5], real[16:]
+    fields = cbor2.loads(payload) if encoding == 2 else msgspec.json.decode(payload)
+    fields["sampleId"] = f"urn:uuid:{r.getrandbits(128):032x}"
+    strange = [None, True, -1, 0, 2**63, "x" * 100, [], [1.0] * 4, {}, 1e30, 0.0, [[]] * 3, {"x": {}}]
+    strange += [math.nan, math.inf, b"x", 2**70, {1: 2}, cbor2.CBORTag(35, "("), cbor2.undefined] if encoding == 2 else []
+    for _ in range(r.choice((1, 1, 2))):
+        where = fields
+        while True:
+            keys = list(where) if isinstance(where, dict) else list(range(len(where)))
+            key = r.choice(keys)
+            if not isinstance(where[key], dict | list) or not where[key] or r.random() < 0.2:
+                break
+            where = where[key]
+        where[key] = r.choice(strange)
+    payload = cbor2.dumps(fields) if encoding == 2 else msgspec.json.encode(fields)
+    return packets(payload, encoding, r.randrange(65536))[0]
+
+
+def opentrackio_packets(r: random.Random, real: bytes) -> bytes:
+    """Anything in a packet whose checksum is right: segments without end, offsets and encodings at will, mutated payloads."""
+    payload = r.choice(_ANY_WIRE)(r, real[16:] or b"{}") or b"\0"
+    whole = packets(payload, r.choice((1, 1, 2, 2, 0, 3, 128, 255)), r.randrange(65536), r.choice((1, 64, 1456, 1456, 1456)))
+    return r.choice(whole)
+
+
 _ANY_WIRE = (
     random_bytes,
     random_after_a_real_beginning,
@@ -203,7 +234,11 @@ _ANY_WIRE = (
     spliced,
     strange_numbers,
 )
-HOSTILE = {"osc": _ANY_WIRE + (osc_bundles, osc_types), "native": _ANY_WIRE + (msgpack_fields, msgpack_bombs)}
+HOSTILE = {
+    "osc": _ANY_WIRE + (osc_bundles, osc_types),
+    "native": _ANY_WIRE + (msgpack_fields, msgpack_bombs),
+    "opentrackio": _ANY_WIRE + (opentrackio_fields,) * 6 + (opentrackio_packets,) * 3,
+}
 
 
 def main() -> int:
