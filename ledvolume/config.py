@@ -212,7 +212,7 @@ def _source(path: Path, key: str, table: SourceTable) -> SourceSpec:
         osc_map = _told_by(path, f"{key}.map", as_map, table.map, "map")
     elif table.preset is not None:
         osc_map = _told_by(path, f"{key}.preset", preset_map, table.preset)
-    return SourceSpec(table.uri, Reading(osc_map=osc_map))
+    return SourceSpec(table.uri, Reading(osc_map=osc_map, clock=table.clock, cameras=table.cameras))
 
 
 def _tiles(path: Path, key: str, table: SurfaceTable) -> tuple[WallTile, ...]:

@@ -25,14 +25,15 @@ def in_camera(camera: Camera, points_m: np.ndarray) -> np.ndarray:
 
 
 def inner_weight(camera: Camera, footprint: Footprint, points_m: np.ndarray) -> np.ndarray:
-    """1 inside the footprint, 0 outside, smooth in the feather; (...,) float64. Behind the camera: 0."""
+    """1 inside the footprint, 0 outside, smooth in the feather; all of it times the camera's presence;
+    (...,) float64. Behind the camera: 0."""
     left, right, bottom, top = view_tangents(camera.lens)
     p = in_camera(camera, points_m)
     forward = np.maximum(p[..., 1], 1e-6)
     u = np.abs(p[..., 0] / forward - (left + right) / 2) / ((right - left) / 2)
     v = np.abs(p[..., 2] / forward - (bottom + top) / 2) / ((top - bottom) / 2)
     x = np.clip((np.maximum(u, v) - footprint.overscan) / max(footprint.feather, 1e-6), 0, 1)
-    return np.where(p[..., 1] > 1e-6, 1 - x * x * (3 - 2 * x), 0.0)
+    return np.where(p[..., 1] > 1e-6, camera.presence * (1 - x * x * (3 - 2 * x)), 0.0)
 
 
 def view_directions(camera: Camera, resolution_px: tuple[int, int]) -> np.ndarray:

@@ -3,7 +3,7 @@
 Types say what a key may hold; what types cannot say is checked in config.py. docs/show.md lists every key.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -103,6 +103,7 @@ class TrackingTable(Table):
 
     horizon_ms: Milliseconds | None = None
     lost_ms: Milliseconds | None = None
+    fade_ms: Milliseconds | None = None
     blend_ms: Milliseconds | None = None
     velocity_window_ms: Milliseconds | None = None
     jitter_ms: Milliseconds | None = None
@@ -113,11 +114,16 @@ class TrackingTable(Table):
 
 
 class SourceTable(Table):
-    """Where poses come from. OSC: preset, a built-in map by name, or map, the map itself (docs/tracking.md)."""
+    """Where poses come from. OSC: preset, a built-in map by name, or map, the map itself (docs/tracking.md).
+
+    clock: what its stamps are counted on. cameras: the id on the wire → the show's camera id.
+    """
 
     uri: str
     preset: str | None = None
     map: dict | None = None
+    clock: Literal["auto", "house", "source", "arrival"] = "auto"
+    cameras: dict[str, Name] = {}
 
 
 class OutputTable(Table):

@@ -347,3 +347,10 @@ def test_the_shaders_pixels_have_the_same_bits_in_every_cut(shader_rays, surface
         (x, y), (w, h) = tile.offset_px, tile.resolution_px
         for values, all_values in zip(shader_rays(tile, eye), whole):
             assert values.tobytes() == np.ascontiguousarray(all_values[y : y + h, x : x + w]).tobytes()
+
+
+def test_a_camera_that_fades_takes_its_footprint_with_it():
+    ahead = np.array([0.0, 5.0, 1.6])
+    footprint = Footprint(overscan=1.1, feather=0.2)
+    assert inner_weight(LEVEL, footprint, ahead) == 1
+    assert inner_weight(msgspec.structs.replace(LEVEL, presence=0.25), footprint, ahead) == 0.25

@@ -157,6 +157,7 @@ class Renderer:
         self.wall["camera_from_stage"] = column_major(camera.stage_from_camera.matrix()[:3, :3].T)
         self.wall["pupil_m"] = camera.stage_from_camera.position_m
         self.wall["view_tangents"] = view_tangents(camera.lens)
+        self.wall["presence"] = camera.presence
         self.wall["outer_steps"] = self._outer_steps = request.outer_steps
         self.fields[request.scene].bind()
         self.tile_buffer.bind_to_storage_buffer(0)
