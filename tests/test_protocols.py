@@ -636,8 +636,8 @@ def test_a_port_in_use_is_explained():
 
 
 def test_an_unknown_protocol_is_explained():
-    with pytest.raises(ConfigError, match="one of osc, native"):
-        open_decoder("freed")
+    with pytest.raises(ConfigError, match="one of osc, "):
+        open_decoder("morse")
     with pytest.raises(ConfigError, match="one of ledvolume, vmc"):
         open_decoder("osc", "unity")
     with pytest.raises(ConfigError, match="only osc has them"):

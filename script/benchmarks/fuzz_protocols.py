@@ -1,6 +1,7 @@
 """Hostile datagrams: random bytes and mutated real ones between the true poses of a still camera. Does it ever move?
 
-Neither OSC nor msgpack carries a checksum, and OpenTrackIO's may be right by intent, so a flipped bit can make another valid message. Hence two claims:
+Neither OSC nor msgpack carries a checksum, and OpenTrackIO's may be right by intent: a flipped bit can make another valid
+message. Hence two claims:
 a datagram that is refused (by the decoder, or its sample by the timeline) changes nothing, to the last bit;
 one that passes as a camera's own movement moves it by no more than such a movement (BOUND_M, BOUND_RAD, BOUND_ZOOM).
 """
