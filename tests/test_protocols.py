@@ -450,7 +450,7 @@ def test_hostile_datagrams_raise_nothing_are_counted_and_move_nothing():
     assert min(figures["rejected"], figures["accepted"], figures["implausible"]) > 0, "the fuzz reaches every gate"
 
 
-@pytest.mark.parametrize("protocol", ["osc+udp", "native+zmq"])
+@pytest.mark.parametrize("protocol", ["osc+udp", "opentrackio+udp", "native+zmq"])
 def test_hostile_datagrams_over_real_sockets_leave_the_source_alive(protocol):
     import random
 
