@@ -129,8 +129,8 @@ def show(path: Path, table: ShowFile) -> Show:
     zone = table.stage.zone
     if not all(lo < hi for lo, hi in zip(zone.min_m, zone.max_m)):
         raise ConfigError(path, "stage.zone", "min_m below max_m in x, y and z", (zone.min_m, zone.max_m))
-    if table.footprint.overscan < 1 or table.footprint.feather < 0:
-        raise ConfigError(path, "footprint", "overscan from 1 on, feather from 0 on", table.footprint)
+    if not 1 <= table.footprint.overscan <= table.footprint.most or table.footprint.feather < 0:
+        raise ConfigError(path, "footprint", "overscan from 1 to `most`, feather from 0 on", table.footprint)
     rate = _told_by(path, "rate", frame_rate, str(table.rate))
     lead_ns = round(SECOND_NS / rate) if table.lead_ms is None else round(table.lead_ms * 1e6)
     tiles = [tile for i, s in enumerate(table.stage.surface) for tile in _tiles(path, f"stage.surface[{i}]", s)]

@@ -16,6 +16,7 @@ class FrameRequest(msgspec.Struct, frozen=True):
     scene: name of a scene of the show. quality: name of a quality of the renderer.
     outer_steps: how far the picture outside the footprint is refined (renderer.REFINEMENT_CLASSES steps = one sample of
     every LED pixel); the server raises it when there is time.
+    overscan: what this frame's footprint needs, in half views (coverage.py); the show's own overscan is the least.
     """
 
     index: int
@@ -26,6 +27,7 @@ class FrameRequest(msgspec.Struct, frozen=True):
     cue: str = "show"
     quality: str = "show"
     outer_steps: int = 16
+    overscan: float = 1.0
 
 
 class Frame(msgspec.Struct, frozen=True):

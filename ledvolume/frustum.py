@@ -12,10 +12,14 @@ from ledvolume.camera import Camera, view_tangents
 
 
 class Footprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """overscan: full weight up to this multiple of the lens' half view. feather: width of the fade beyond it, likewise."""
+    """overscan: full weight up to this multiple of the lens' half view. feather: width of the fade beyond it, likewise.
+
+    most: a camera that turns fast gets more overscan, up to this multiple.
+    """
 
     overscan: float = 1.15
     feather: float = 0.1
+    most: float = 2.0
 
 
 def in_camera(camera: Camera, points_m: np.ndarray) -> np.ndarray:

@@ -9,9 +9,11 @@ Everything that is decided about a frame is decided here and is inside the reque
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from ledvolume import coverage
 from ledvolume.camera import Camera
 from ledvolume.clock import FrameClock
 from ledvolume.frame import FrameRequest
+from ledvolume.frustum import Footprint
 from ledvolume.protocols.decoder import Decoder
 from ledvolume.sources import UdpSource, ZmqSource
 from ledvolume.timeline import Timeline
@@ -92,6 +94,7 @@ def live(
     quality: str,
     refinement: Refinement,
     now_ns: Callable[[], int],
+    footprint: Footprint = Footprint(),
 ) -> Iterator[FrameRequest]:
     """For every tick: drain, then decide where the camera `on_air` will be when the frame is shown. Never ends."""
     timeline = inputs.timelines[on_air]
@@ -99,6 +102,7 @@ def live(
         tick = clock.next_tick()
         inputs.drain()
         camera: Camera = timeline.camera_at(tick.present_at_ns)
+        turn = coverage.turn_rad(timeline, camera, tick.present_at_ns)
         yield FrameRequest(
             index=tick.index,
             present_at_ns=tick.present_at_ns,
@@ -107,4 +111,5 @@ def live(
             scene=scene,
             quality=quality,
             outer_steps=refinement.steps,
+            overscan=min(coverage.needed_overscan(camera.lens, turn), footprint.most),
         )

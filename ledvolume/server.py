@@ -23,6 +23,7 @@ import numpy as np
 from ledvolume import schedule
 from ledvolume.clock import SECOND_NS, FrameClock
 from ledvolume.config import Show
+from ledvolume.coverage import Coverage
 from ledvolume.errors import ConfigError, OutputError
 from ledvolume.frame import FrameRequest
 from ledvolume.outputs import Output, open_output
@@ -85,7 +86,9 @@ def serve(
         refusals_told: set[str] = set()
         said_ns = written_ns = 0
         inputs.discard()
-        for request in schedule.live(ticks, inputs, on_air, show.start, show.quality, refinement, time.time_ns):
+        coverage = Coverage(show.footprint)
+        decide = schedule.live(ticks, inputs, on_air, show.start, show.quality, refinement, time.time_ns, show.footprint)
+        for request in decide:
             if is_stopped() or end_ns is not None and request.present_at_ns >= end_ns:
                 break
             frame = renderer.render(request)
@@ -93,6 +96,8 @@ def serve(
             for output in outputs:
                 output.send(frame)
             sent_ns = time.time_ns()
+            coverage.add(request)
+            coverage.settle(timelines[on_air], sent_ns)
             for words in report.frame(request, ticks.woken_ns, request.decided_at_ns, rendered_ns, sent_ns):
                 warn(words)
             refinement.frame_took(sent_ns - ticks.woken_ns, available_ns)
@@ -100,14 +105,14 @@ def serve(
                 said_ns = sent_ns
                 for words in refusal_warnings(inputs, refusals_told):
                     warn(words)
-                live_line(report.line(inputs.accepted, inputs.rejects().total()))
+                live_line(f"{report.line(inputs.accepted, inputs.rejects().total())} · {coverage.words()}")
             if sent_ns - written_ns >= STATUS_EVERY_NS:
                 written_ns = sent_ns
                 try:
                     status.write("running", frames=report.frames, frames_late=report.late, fps=round(report.fps, 2))
                 except OutputError as error:  # a full disk is no reason to leave the wall dark
                     warn(str(error))
-        return status.write("stopped", **report.summary())
+        return status.write("stopped", **report.summary(), **coverage.summary())
 
 
 class WokenClock:

@@ -138,7 +138,6 @@ class Renderer:
         self.wall["field_scale"] = place.field_from_stage.scale
         self.wall["field_offset"] = tuple(field.offset(place.field_from_stage))
         self.wall["outer_eye_m"] = self.stage.eye_m
-        self.wall["overscan"] = self.footprint.overscan
         self.wall["feather"] = self.footprint.feather
         self.encode["exposure"] = place.exposure
         self._forget_outer()
@@ -157,6 +156,7 @@ class Renderer:
         self.wall["camera_from_stage"] = column_major(camera.stage_from_camera.matrix()[:3, :3].T)
         self.wall["pupil_m"] = camera.stage_from_camera.position_m
         self.wall["view_tangents"] = view_tangents(camera.lens)
+        self.wall["overscan"] = max(self.footprint.overscan, request.overscan)
         self.wall["presence"] = camera.presence
         self.wall["outer_steps"] = self._outer_steps = request.outer_steps
         self.fields[request.scene].bind()
