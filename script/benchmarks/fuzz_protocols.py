@@ -202,8 +202,12 @@ def opentrackio_fields(r: random.Random, real: bytes) -> bytes:
     encoding, payload = real[5], real[16:]
     fields = cbor2.loads(payload) if encoding == 2 else msgspec.json.decode(payload)
     fields["sampleId"] = f"urn:uuid:{r.getrandbits(128):032x}"
-    strange = [None, True, -1, 0, 2**63, "x" * 100, [], [1.0] * 4, {}, 1e30, 0.0, [[]] * 3, {"x": {}}]
-    strange += [math.nan, math.inf, b"x", 2**70, {1: 2}, cbor2.CBORTag(35, "("), cbor2.undefined] if encoding == 2 else []
+
+    def strange() -> list:  # made anew each time, or a list could come to lie in itself
+        of_json = [None, True, -1, 0, 2**63, "x" * 100, [], [1.0] * 4, {}, 1e30, 0.0, [[]] * 3, {"x": {}}]
+        of_cbor = [math.nan, math.inf, b"x", 2**70, {1: 2}, cbor2.CBORTag(35, "("), cbor2.undefined]
+        return of_json + of_cbor if encoding == 2 else of_json
+
     for _ in range(r.choice((1, 1, 2))):
         where = fields
         while True:
@@ -212,7 +216,7 @@ def opentrackio_fields(r: random.Random, real: bytes) -> bytes:
             if not isinstance(where[key], dict | list) or not where[key] or r.random() < 0.2:
                 break
             where = where[key]
-        where[key] = r.choice(strange)
+        where[key] = r.choice(strange())
     payload = cbor2.dumps(fields) if encoding == 2 else msgspec.json.encode(fields)
     return packets(payload, encoding, r.randrange(65536))[0]
 
