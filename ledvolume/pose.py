@@ -97,6 +97,15 @@ def pan_tilt_roll(pan_rad: float, tilt_rad: float, roll_rad: float) -> Quat:
     return canonical(multiply(multiply(pan, tilt), roll))
 
 
+def pan_tilt_roll_of(q: Quat) -> Vec3:
+    """Radians: the inverse of `pan_tilt_roll`. Roll is what is left of the rotation: they compose straight up, too."""
+    x, y, z = rotate(q, (0.0, 1.0, 0.0))
+    pan, tilt = math.atan2(-x, y), math.atan2(z, math.hypot(x, y))
+    w, i, j, k = pan_tilt_roll(pan, tilt, 0.0)
+    rest = multiply((w, -i, -j, -k), q)
+    return pan, tilt, math.remainder(2 * math.atan2(rest[2], rest[0]), math.tau)
+
+
 def rotation_matrix(q: Quat) -> np.ndarray:
     """(3, 3) float64 with columns = the axes of the source frame."""
     w, x, y, z = q

@@ -21,7 +21,7 @@ import msgspec
 
 from ledvolume.camera import CameraSample, Distortion, DistortionModel, LensReading
 from ledvolume.errors import ProtocolError
-from ledvolume.pose import Pose, Quat, multiply, pan_tilt_roll, rotate
+from ledvolume.pose import Pose, pan_tilt_roll, pan_tilt_roll_of
 from ledvolume.protocols.decoder import LENS_RANGES, NotForUs, checked
 
 VERSION = (1, 0, 1)
@@ -123,7 +123,7 @@ def sample_fields(
 ) -> dict:
     """The OpenTrackIO sample that says this, with what is fixed about the camera if `static`. To be sent or written down."""
     lens, stamp_ns = sample.lens, sample.stamped_at_ns or sample.captured_at_ns
-    pan, tilt, roll = (math.degrees(angle) for angle in _angles(sample.world_from_tracker.wxyz))
+    pan, tilt, roll = (math.degrees(angle) for angle in pan_tilt_roll_of(sample.world_from_tracker.wxyz))
     x, y, z = sample.world_from_tracker.position_m
     timing: dict = {"mode": "internal" if stamp_ns > 0 else "external"}
     if stamp_ns > 0:
@@ -325,12 +325,3 @@ def _lens_fields(lens: LensReading) -> dict:
         fields["distortion"] = [entry]
         fields["distortionOffset"] = dict(zip("xy", lens.distortion.offset_mm))
     return fields
-
-
-def _angles(wxyz: Quat) -> tuple[float, float, float]:
-    """Pan, tilt, roll in radians. Roll is what is left of the rotation, so that they compose exactly, straight up too."""
-    x, y, z = rotate(wxyz, (0.0, 1.0, 0.0))
-    pan, tilt = math.atan2(-x, y), math.atan2(z, math.hypot(x, y))
-    w, i, j, k = pan_tilt_roll(pan, tilt, 0.0)
-    rest = multiply((w, -i, -j, -k), wxyz)
-    return pan, tilt, math.remainder(2 * math.atan2(rest[2], rest[0]), math.tau)
