@@ -114,6 +114,7 @@ def summary_of(server: dict, receivers: list[dict]) -> dict:
     tiles = {name: tile for receiver in receivers for name, tile in receiver["tiles"].items()}
     kept = "renderer rate tiles led_px frames frames_late frames_skipped fps poses_received poses_refused pose_to_send_ms"
     kept += " frame_ms render_ms python_ms tracking frames_outside_zone outer_steps"
+    kept += " frames_covered frames_not_covered prediction_off_mm prediction_off_deg"
     return {
         **{key: server[key] for key in kept.split()},
         "tiles_received": sum(receiver["frames"] for receiver in receivers),
