@@ -22,7 +22,7 @@ from ledvolume.errors import ConfigError
 from ledvolume.frustum import Footprint
 from ledvolume.outputs.pixels import PixelFormat
 from ledvolume.pose import Pose, Similarity, canonical, pan_tilt_roll
-from ledvolume.protocols import Reading
+from ledvolume.protocols import Reading, checked_profile
 from ledvolume.protocols.osc_map import as_map, preset_map
 from ledvolume.show_file import (
     CameraTable,
@@ -212,7 +212,10 @@ def _source(path: Path, key: str, table: SourceTable) -> SourceSpec:
         osc_map = _told_by(path, f"{key}.map", as_map, table.map, "map")
     elif table.preset is not None:
         osc_map = _told_by(path, f"{key}.preset", preset_map, table.preset)
-    return SourceSpec(table.uri, Reading(osc_map=osc_map, clock=table.clock, cameras=table.cameras))
+    profile = None
+    if table.profile is not None:
+        profile = checked_profile(table.uri.partition("+")[0], table.profile, str(path), f"{key}.profile")
+    return SourceSpec(table.uri, Reading(osc_map=osc_map, clock=table.clock, cameras=table.cameras, profile=profile))
 
 
 def _tiles(path: Path, key: str, table: SurfaceTable) -> tuple[WallTile, ...]:

@@ -116,7 +116,8 @@ class TrackingTable(Table):
 class SourceTable(Table):
     """Where poses come from. OSC: preset, a built-in map by name, or map, the map itself (docs/tracking.md).
 
-    clock: what its stamps are counted on. cameras: the id on the wire → the show's camera id.
+    clock: what its stamps are counted on. cameras: the id on the wire → the show's camera id. profile: FreeD and PSN, what
+    the vendor does otherwise, by name or as a table.
     """
 
     uri: str
@@ -124,6 +125,7 @@ class SourceTable(Table):
     map: dict | None = None
     clock: Literal["auto", "house", "source", "arrival"] = "auto"
     cameras: dict[str, Name] = {}
+    profile: str | dict | None = None
 
 
 class OutputTable(Table):

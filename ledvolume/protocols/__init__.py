@@ -11,7 +11,7 @@ import msgspec
 
 from ledvolume.camera import CameraSample
 from ledvolume.errors import ConfigError
-from ledvolume.protocols import native, opentrackio, osc
+from ledvolume.protocols import freed, freed_profile, native, opentrackio, osc, psn
 from ledvolume.protocols.decoder import Decoder
 from ledvolume.protocols.osc_map import OscMap, preset_map
 from ledvolume.source_clock import MODES, Mode
@@ -23,7 +23,7 @@ class Reading(msgspec.Struct, frozen=True):
     """How a source's datagrams are to be read, beyond what the protocol says. What a protocol does not use is refused.
 
     osc_map: OSC; None = every preset. sensor_mm (w, h): makes focal lengths of fields of view.
-    encoding: OpenTrackIO's sender, json by default.
+    encoding: OpenTrackIO's sender, json by default. profile: what a vendor does otherwise (freed_profile.py, psn.py).
     clock: what the stamps of senders are taken for, "auto" by default (source_clock.py). cameras: ids of the wire → ids of
     the show. Both are for every protocol that is received.
     """
@@ -33,6 +33,7 @@ class Reading(msgspec.Struct, frozen=True):
     clock: Mode | None = None
     cameras: dict[str, str] | None = None
     encoding: opentrackio.Encoding | None = None
+    profile: str | dict | freed_profile.FreedProfile | psn.PsnProfile | None = None
 
 
 class Protocol(NamedTuple):
@@ -46,6 +47,8 @@ class Protocol(NamedTuple):
 PROTOCOLS = {
     "osc": Protocol(osc.decoder, osc.encoder, frozenset({"osc_map", "sensor_mm"})),
     "opentrackio": Protocol(opentrackio.decoder, opentrackio.encoder, frozenset({"encoding"})),
+    "freed": Protocol(freed.decoder, freed.encoder, frozenset({"profile", "sensor_mm"})),
+    "psn": Protocol(psn.decoder, psn.encoder, frozenset({"profile"})),
     "native": Protocol(native.decoder, native.encoder),
 }
 
@@ -65,6 +68,14 @@ def open_encoder(protocol: str, preset: str | None = None, **reading) -> Encoder
     """What makes datagrams of samples, by name. Raises ConfigError."""
     found = _found(protocol)
     return found.encoder(**_understood(protocol, found, preset, reading))
+
+
+def checked_profile(protocol: str, profile: str | dict, file: str, key: str):
+    """A profile of a show file as a value, for this protocol. Raises ConfigError."""
+    checks = {"freed": freed_profile.as_profile, "psn": psn.as_profile}
+    if protocol not in checks:
+        raise ConfigError(file, key, f"nothing: only {' and '.join(checks)} have profiles", profile)
+    return checks[protocol](profile, file, key)
 
 
 def _found(protocol: str) -> Protocol:

@@ -1,7 +1,7 @@
 """Hostile datagrams: random bytes and mutated real ones between the true poses of a still camera. Does it ever move?
 
-Neither OSC nor msgpack carries a checksum, and OpenTrackIO's may be right by intent: a flipped bit can make another valid
-message. Hence two claims:
+OSC, msgpack and PosiStageNet carry no checksum, and those of OpenTrackIO and FreeD may be right by intent: a flipped bit
+can make another valid message. Hence two claims:
 a datagram that is refused (by the decoder, or its sample by the timeline) changes nothing, to the last bit;
 one that passes as a camera's own movement moves it by no more than such a movement (BOUND_M, BOUND_RAD, BOUND_ZOOM).
 """
@@ -18,7 +18,7 @@ import msgspec
 
 from ledvolume.camera import Camera, CameraSample, Lens, LensReading, Rig
 from ledvolume.pose import Pose, pan_tilt_roll
-from ledvolume.protocols import native, open_decoder, open_encoder, osc, osc_map
+from ledvolume.protocols import freed, native, open_decoder, open_encoder, osc, osc_map
 from ledvolume.protocols.opentrackio_packet import packets
 from ledvolume.sources import Datagram
 from ledvolume.timeline import Limits, Timeline
@@ -29,6 +29,7 @@ STILL = Pose(pan_tilt_roll(0.2, -0.1, 0.02), (0.5, -1.25, 1.625))
 STEP_NS = 10_000_000  # a tracker of 100 Hz
 AHEAD_NS = 40_000_000  # frames ask for the camera this long ahead
 START_NS = 1_790_000_000_000_000_000
+SETTLED = 20  # true poses after one that passed: each is judged alone
 
 # What the timeline takes for a still camera that begins to move, within one step.
 _LIMITS, _STEP_S = Limits(), STEP_NS / 1e9
@@ -43,6 +44,8 @@ WIRES = {
     "native over ZMQ": ("native", native.encode),
     "OpenTrackIO as JSON": ("opentrackio", lambda sample, send=open_encoder("opentrackio"): send(sample)[0]),
     "OpenTrackIO as CBOR": ("opentrackio", lambda sample, send=open_encoder("opentrackio", encoding="cbor"): send(sample)[0]),
+    "FreeD": ("freed", lambda sample, send=open_encoder("freed"): send(sample)[0]),
+    "PosiStageNet": ("psn", lambda sample, send=open_encoder("psn"): send(sample)[-1]),
 }
 
 
@@ -81,7 +84,8 @@ def fuzz(n: int, seed: int) -> dict:
             farthest_m, farthest_rad = max(farthest_m, off_m), max(farthest_rad, off_rad)
             farthest_zoom = max(farthest_zoom, off_zoom)
             out["moved"] += max(off_m, off_rad, off_zoom) > 1e-6
-            now_ns = _true_pose(encode, decoder, timeline, now_ns)
+            for _ in range(1 if timeline.accepted == timeline_before else SETTLED):
+                now_ns = _true_pose(encode, decoder, timeline, now_ns)
         out["rejected"] += decoder.rejects.total()
         out["ignored"] += decoder.ignored.total()
         out["implausible"] += timeline.rejects["implausible-jump"]
@@ -228,6 +232,39 @@ def opentrackio_packets(r: random.Random, real: bytes) -> bytes:
     return r.choice(whole)
 
 
+def freed_numbers(r: random.Random, real: bytes) -> bytes:
+    """Messages of any numbers whose checksum is right, several in a datagram, broken ones between them."""
+    out = b""
+    for _ in range(r.choice((1, 1, 2, 5))):
+        message = bytearray(real[:28])
+        for _ in range(r.choice((0, 1, 1, 3))):
+            message[r.choice((0, *range(2, 28)))] = r.choice((0x00, 0x7F, 0x80, 0xFF, r.randrange(256)))
+        whole = bytes(message) + bytes((freed.checksum(message),))
+        out += r.choice((whole, whole, whole, flipped_bits(r, whole), cut_short(r, whole)))
+    return out or b"\xd1"
+
+
+def psn_chunks(r: random.Random, real: bytes) -> bytes:
+    """A tree of chunks with known ids, lengths that are right or lie, and any numbers in the leaves."""
+
+    def chunk(kind: int, data: bytes) -> bytes:
+        length = r.choice((len(data),) * 20 + (0, len(data) + 1, max(len(data) - 1, 0), 0x7FFF))
+        return struct.pack("<HH", kind, length | r.choice((0, 0x8000))) + data
+
+    def leaf() -> bytes:
+        number = r.choice((math.nan, math.inf, 0.0, 1e30, 1.0, r.uniform(-5, 5)))
+        sizes = (4, 8, 12, 12, 12, 16)
+        return r.choice((struct.pack("<f", number) * 3, struct.pack("<f", number), r.randbytes(r.choice(sizes)), bytes(12)))
+
+    packet = r.choice((0x6755, 0x6755, 0x6755, 0x6756, 0x6754))
+    header = chunk(0, struct.pack("<QBBBB", r.choice((0, 1, 10**6, 2**64 - 1)), r.choice((2, 2, 2, 1)), 3, 0, 1))
+    trackers = b"".join(
+        chunk(r.choice((1, 1, 2, 65535)), b"".join(chunk(kind, leaf()) for kind in r.sample(range(9), r.randrange(6))))
+        for _ in range(r.randrange(4))
+    )
+    return chunk(packet, header + chunk(1 if packet == 0x6755 else 2, trackers) + chunk(7, r.randbytes(5)))
+
+
 _ANY_WIRE = (
     random_bytes,
     random_after_a_real_beginning,
@@ -243,6 +280,8 @@ HOSTILE = {
     "osc": _ANY_WIRE + (osc_bundles, osc_types),
     "native": _ANY_WIRE + (msgpack_fields, msgpack_bombs),
     "opentrackio": _ANY_WIRE + (opentrackio_fields,) * 6 + (opentrackio_packets,) * 3,
+    "freed": _ANY_WIRE + (freed_numbers,) * 6,
+    "psn": _ANY_WIRE + (psn_chunks,) * 6,
 }
 
 
