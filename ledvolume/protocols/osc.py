@@ -137,7 +137,7 @@ class _Reader:
             camera_id,
             captured_at_ns,
             datagram.received_at_ns,
-            Pose(_rotation(fields, rule), rule.ours((fields["x"], fields["y"], fields["z"]))),
+            Pose(_rotation(fields, rule), rule.axes.ours((fields["x"], fields["y"], fields["z"]))),
             _lens(fields, self._sensor_mm, message),
             fields.get("status", ""),
         )
@@ -243,9 +243,7 @@ def _parts_wanted(all_rules: tuple[Rule, ...]) -> frozenset:
 
 def _rotation(fields: dict, rule: Rule) -> Quat:
     if "qw" in fields:
-        # A rotation by q about axis v is, seen in other axes M, one about M·v; mirrored axes turn it the other way.
-        x, y, z = rule.ours((fields["qx"], fields["qy"], fields["qz"]))
-        return (fields["qw"], -x, -y, -z) if rule.is_mirrored else (fields["qw"], x, y, z)
+        return (fields["qw"], *rule.axes.turn_ours((fields["qx"], fields["qy"], fields["qz"])))
     q = (1.0, 0.0, 0.0, 0.0)
     for name in rule.rotation_order:
         half = fields.get(name, 0.0) / 2
@@ -281,9 +279,8 @@ def _sender_fields(sample: CameraSample, rule: Rule, sensor_mm: tuple[float, flo
     if any(a.field in EULER for a in rule.arguments):
         raise ConfigError("osc map", rule.address, "a quaternion: only such messages can be sent", "pan tilt roll")
     w, *v = pose.wxyz
-    turn = -1.0 if rule.is_mirrored else 1.0
-    qx, qy, qz = rule.theirs(tuple(turn * c for c in v))
-    x, y, z = rule.theirs(pose.position_m)
+    qx, qy, qz = rule.axes.turn_theirs(tuple(v))
+    x, y, z = rule.axes.theirs(pose.position_m)
     focal_length_mm = lens.focal_length_mm or 0.0
     values = dict(x=x, y=y, z=z, qw=w, qx=qx, qy=qy, qz=qz)
     values |= dict(camera_id=sample.camera_id, status=sample.status, captured_at=sample.captured_at_ns)

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import msgspec
 
 from ledvolume.errors import ConfigError
-from ledvolume.pose import Vec3
+from ledvolume.protocols.axes import Axes, named_axes
 
 
 class Kind(NamedTuple):
@@ -108,27 +108,14 @@ class Argument(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """An OscMessage taken apart. axes: for our x, y, z the index of the sender's axis and its sign."""
+    """An OscMessage taken apart."""
 
     address: str
     arguments: tuple[Argument, ...]
     required: int
-    axes: tuple[tuple[int, float], ...]
-    is_mirrored: bool
+    axes: Axes
     rotation_order: tuple[str, ...]
     camera_id: str
-
-    def ours(self, v: Vec3) -> Vec3:
-        """A vector of the sender's axes in ours."""
-        (i, a), (j, b), (k, c) = self.axes
-        return (a * v[i], b * v[j], c * v[k])
-
-    def theirs(self, v: Vec3) -> Vec3:
-        """The inverse of `ours`."""
-        out = [0.0, 0.0, 0.0]
-        for value, (index, sign) in zip(v, self.axes):
-            out[index] = sign * value
-        return tuple(out)
 
 
 def load_map(path: str | Path) -> OscMap:
@@ -181,16 +168,11 @@ def _rule(message: OscMessage, file: str, key: str) -> Rule:
         raise ConfigError(file, f"{key}.required", f"{pose_ends} to {len(arguments)}: a pose is never optional", required)
     if not message.camera_id and "camera_id" not in fields and "*" not in message.address:
         raise ConfigError(file, key, "a camera_id: in the address (*), the arguments, or fixed", message.address)
-    axes = tuple(("xyz".find(axis[-1:]), -1.0 if axis.startswith("-") else 1.0) for axis in message.axes.split())
-    named = [axis.removeprefix("-") for axis in message.axes.split()]
-    if sorted(named) != ["x", "y", "z"]:
-        raise ConfigError(file, f"{key}.axes", 'each of x y z once, - for the other way, such as "x -z y"', message.axes)
+    axes = named_axes(message.axes, file, f"{key}.axes")
     order = tuple(message.rotation_order.split())
     if sorted(order) != ["pan", "roll", "tilt"]:
         raise ConfigError(file, f"{key}.rotation_order", "pan, tilt and roll in some order", message.rotation_order)
-    permutation_is_odd = tuple(i for i, _ in axes) in ((0, 2, 1), (1, 0, 2), (2, 1, 0))
-    is_mirrored = (axes[0][1] * axes[1][1] * axes[2][1] < 0) != permutation_is_odd
-    return Rule(message.address, arguments, required, axes, is_mirrored, order, message.camera_id)
+    return Rule(message.address, arguments, required, axes, order, message.camera_id)
 
 
 def _argument(text: str, file: str, key: str) -> Argument:
