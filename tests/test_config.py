@@ -4,11 +4,13 @@ import math
 from fractions import Fraction
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ledvolume.config import load_show
 from ledvolume.errors import ConfigError
 from ledvolume.pose import Pose
+from ledvolume.protocols.freed_profile import PROFILES
 from ledvolume.stage import Arc, Flat, surface_points
 from ledvolume.timeline import Limits
 
@@ -159,6 +161,7 @@ def test_the_demo_stands_where_its_place_was_baked_for():
 
 
 # what is replaced, by what; the key that is named; what must be said of it; the value that is quoted
+OSC = "osc+udp://127.0.0.1:9000"
 REFUSED = {
     "misspelt key": ("focal_length_mm", "focal_lenght_mm", "camera[0].focal_lenght_mm", "did you mean `focal_length_mm`", 35.0),
     "wrong unit in the key": ("entrance_pupil_mm", "entrance_pupil_m", "camera[0].entrance_pupil_m", "`entrance_pupil_mm`", 80.0),
@@ -192,6 +195,16 @@ REFUSED = {
     "unknown pixels": ('name = "test"', 'name = "test"\npixel_format = "rgb12"', "pixel_format", "rgb8, rgb10, rgb16", "rgb12"),
     "unknown preset": ("9000", '9000"\npreset = "vcm', "source[0].preset", "ledvolume, vmc", "vcm"),
     "preset of another protocol": ('"osc+udp://127.0.0.1:9000"', '"native+zmq://127.0.0.1:9000"\npreset = "vmc"', "source[0]", "only osc", "native+zmq://127.0.0.1:9000"),
+    "unknown profile": (OSC, 'freed+udp://:40000"\nprofile = "zcam', "source[0].profile", "raw, z-cam", "zcam"),
+    "bad sign in a profile": (
+        OSC, 'freed+udp://:40000"\nprofile = { pan_sign = 2 }\ncameras."1" = "A',
+        "source[0].profile.pan_sign", "2", {"pan_sign": 2},
+    ),
+    "bad axes in a profile": (
+        OSC, 'psn+udp://236.10.10.10:56565"\nprofile = { axes = "x y" }\ncameras."1" = "A',
+        "source[0].profile.axes", "each of x y z once", "x y",
+    ),
+    "profile of another protocol": (OSC, f'{OSC}"\nprofile = "z-cam', "source[0].profile", "only freed and psn", "z-cam"),
 }  # fmt: skip
 
 
@@ -218,6 +231,15 @@ def test_an_osc_map_that_makes_no_sense_is_refused_where_it_stands(written):
     bad = 'map = { messages = [{ address = "/cam", arguments = ["x furlong", "y m", "z m", "pan deg", "tilt deg"] }] }'
     error = refusal(written(('uri = "osc+udp://127.0.0.1:9000"', f'uri = "osc+udp://127.0.0.1:9000"\n{bad}')))
     assert error.key == "source[0].map.messages[0].arguments[0]" and error.got == "x furlong"
+
+
+def test_a_profile_is_given_by_name_or_written_out(written):
+    uri = 'uri = "osc+udp://127.0.0.1:9000"'
+    by_name = load_show(written((uri, 'uri = "freed+udp://:40000"\nprofile = "z-cam"'))).sources[0].reading.profile
+    assert by_name == PROFILES["z-cam"]
+    more = 'profile = { based_on = "z-cam", axes = "y x z", pan_sign = -1 }'
+    written_out = load_show(written((uri, f'uri = "freed+udp://:40000"\n{more}'))).sources[0].reading.profile
+    assert written_out == msgspec.structs.replace(PROFILES["z-cam"], axes="y x z", pan_sign=-1)
 
 
 def test_two_cameras_of_one_id_are_refused(written):
