@@ -232,6 +232,7 @@ def _source_status(source) -> dict:
     return {
         "uri": f"{before.rpartition(':')[0]}:{source.port}{option}{options}",  # where the show says port 0: the real one
         "datagrams": source.received,
+        "flooded": source.flooded,
         "dropped_by_kernel": source.dropped,
         "without_kernel_stamp": source.unstamped,
     }

@@ -3,36 +3,49 @@
 An address says protocol, transport and place, and is the same at both ends:
 
     osc+udp://127.0.0.1:9000         receive on this address (loopback if no host is given, 0.0.0.0 for all interfaces)
-    osc+udp://239.135.1.14:9000      join a multicast group; ?interface=10.0.0.7 says on which network card
+    osc+udp://239.135.1.14:9000      join a multicast group; ?interface=eth1 (or its address) says on which network card,
+                                     ?interface=all on all of them; without it the kernel's routes choose
     native+zmq://10.0.0.5:5550       the receiver's SUB connects to the tracker's PUB, which binds
     native+zmq://*:5550?bind=1       the receiver's SUB binds, and the tracker's PUB connects to it
 
 The renderer drains sockets once a frame, without waiting, and the kernel stamps UDP datagrams as they arrive
 (SO_TIMESTAMPNS): Python would stamp them milliseconds late, because OpenGL calls hold the interpreter.
+
+In a flood the renderer takes the newest: receiving costs 2.5 µs a datagram, decoding 4 to 40, so all that waits is received
+and only the newest of every sender is decoded. `drain` loses nothing, for recorders and `listen`.
 """
 
 import errno
-import ipaddress
 import select
 import socket
 import struct
 import time
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from ledvolume import multicast
 from ledvolume.errors import ConfigError
 
 LARGEST_DATAGRAM = 65536
-DRAIN_LIMIT = 256  # about 4 ms of receiving and decoding: a flood must not eat the frame
-RECEIVE_BUFFER_BYTES = 1 << 20  # some 1300 small datagrams: 5 s of a 240 Hz tracker
+DRAIN_LIMIT = 256
+NEWEST_LIMIT = 128  # of OSC 2.4 ms of decoding, of OpenTrackIO 5 ms; 3000 datagrams/s at 24 fps
+RECEIVE_LIMIT = 2560  # 6.5 ms, all that fits into the kernel's queue: in whatever flood, the newest is that old at most
+RECEIVE_BUFFER_BYTES = 1 << 20  # Linux doubles it: 2520 small datagrams, 910 of 1400 bytes; 50 ms of 50 000 a second
 ZMQ_QUEUE = 1024
+MOST_SENDERS = 64
+OTHERS = "others"
 
 # Python's socket module does not name these; values of Linux' asm-generic/socket.h.
 SO_TIMESTAMPNS = 35
 SO_RXQ_OVFL = 40
+IP_PKTINFO = 8
 _TIMESPEC = struct.Struct("@ll")
 _DROPS = struct.Struct("@I")
+_INDEX = struct.Struct("@i")
+_ANCILLARY_BYTES = 160
 
 _FORMS = "PROTOCOL+udp://HOST:PORT or PROTOCOL+zmq://HOST:PORT, for example osc+udp://127.0.0.1:9000"
 
@@ -76,6 +89,10 @@ def address(uri: str) -> Address:
             raise ConfigError(uri, "option", f"one of {', '.join(_OPTIONS[transport])}", name)
         if name == "bind" and value not in ("0", "1"):
             raise ConfigError(uri, "bind", "bind=1 (the receiver binds) or bind=0", value)
+        if name == "interface" and not multicast.is_group(host):
+            raise ConfigError(
+                uri, "interface", "a multicast group; to receive on one network card, its address is the host", host
+            )
     return Address(uri, protocol, transport, host or "127.0.0.1", port, options)
 
 
@@ -90,56 +107,90 @@ def open_sender(uri: str) -> "UdpSender | ZmqSender":
 
 
 class UdpSource:
-    """A bound UDP socket. Counts what it received, what the kernel dropped, what came without a kernel stamp."""
+    """A bound UDP socket.
+
+    received: datagrams taken from the kernel. flooded: of them, those that `newest` passed over. dropped: by the kernel,
+    whose queue was full. unstamped: that came without a kernel stamp. senders, interfaces: how many came from whom, and on
+    which network card. joined: the cards on which the multicast group was joined.
+    """
 
     def __init__(self, where: Address):
         self.uri, self.protocol = where.uri, where.protocol
-        self.received = self.dropped = self.unstamped = 0
+        self.received = self.flooded = self.dropped = self.unstamped = 0
+        self.senders: Counter[str] = Counter()
+        self.interfaces: Counter[str] = Counter()
+        self.joined: tuple[str, ...] = ()
         family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-        for option in (SO_TIMESTAMPNS, SO_RXQ_OVFL):
+        arrival = (socket.IPPROTO_IP, IP_PKTINFO)
+        if family == socket.AF_INET6:
+            arrival = (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO)
+        for level, option in ((socket.SOL_SOCKET, SO_TIMESTAMPNS), (socket.SOL_SOCKET, SO_RXQ_OVFL), arrival):
             try:
-                self._socket.setsockopt(socket.SOL_SOCKET, option, 1)
+                self._socket.setsockopt(level, option, 1)
             except OSError:
                 pass  # another kernel than Linux: datagrams are stamped here, and counted in `unstamped`
         try:
-            if _is_multicast(where.host):
+            if multicast.is_group(where.host):
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 self._socket.bind((where.host, where.port))
-                interface = socket.inet_aton(where.options.get("interface", "0.0.0.0"))
-                membership = socket.inet_aton(where.host) + interface
-                self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+                self.joined = multicast.join(self._socket, where.uri, where.host, where.options.get("interface"))
             else:
                 self._socket.bind((where.host, where.port))
-        except OSError as error:
+        except (OSError, ConfigError) as error:
             self._socket.close()
-            raise _unusable(where, error) from None
+            raise error if isinstance(error, ConfigError) else _unusable(where, error) from None
         self.port = self._socket.getsockname()[1]
         self._buffer = bytearray(LARGEST_DATAGRAM)
         self._view = memoryview(self._buffer)
+        self._card_names: dict[bytes, str] = {}
 
     def drain(self, limit: int = DRAIN_LIMIT) -> list[Datagram]:
         """What has arrived, oldest first, at most `limit`; the rest stays in the kernel. Never waits."""
-        datagrams = []
-        while len(datagrams) < limit:
-            try:
-                size, ancillary, _, _ = self._socket.recvmsg_into([self._buffer], 128)
-            except BlockingIOError:
-                break
-            datagrams.append(Datagram(self.uri, bytes(self._view[:size]), self._stamp(ancillary)))
-        self.received += len(datagrams)
-        return datagrams
+        arrived = self._receive(limit)
+        self._count_senders(arrived)
+        return [self._datagram(*one) for one in arrived]
+
+    def newest(self, limit: int = NEWEST_LIMIT) -> list[Datagram]:
+        """What has arrived, oldest first; if that is more than `limit`, the newest of every sender. Never waits."""
+        arrived = self._receive(RECEIVE_LIMIT)
+        self._count_senders(arrived)
+        if len(arrived) > limit:
+            self.flooded += len(arrived) - limit
+            arrived = [arrived[i] for i in newest_of_each([sender for _, _, sender in arrived], limit)]
+        return [self._datagram(*one) for one in arrived]
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until something has arrived; False after the timeout. The renderer never calls this."""
         return bool(select.select([self._socket], [], [], timeout_s)[0])
 
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     def close(self) -> None:
         self._socket.close()
 
-    def _stamp(self, ancillary: list) -> int:
+    def _receive(self, limit: int) -> list[tuple[bytes, list, tuple]]:
+        """(payload, ancillary data, sender) as they come; reading the latter is left for those that are wanted."""
+        arrived = []
+        try:
+            while len(arrived) < limit:
+                size, ancillary, _, sender = self._socket.recvmsg_into([self._buffer], _ANCILLARY_BYTES)
+                arrived.append((bytes(self._view[:size]), ancillary, sender))
+        except BlockingIOError:
+            pass
+        self.received += len(arrived)
+        return arrived
+
+    def _count_senders(self, arrived: list[tuple[bytes, list, tuple]]) -> None:
+        for (host, port, *_), datagrams in Counter(sender for _, _, sender in arrived).items():
+            sender = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            known = sender in self.senders or len(self.senders) < MOST_SENDERS
+            self.senders[sender if known else OTHERS] += datagrams
+
+    def _datagram(self, payload: bytes, ancillary: list, sender: tuple) -> Datagram:
         received_at_ns = 0
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
@@ -147,10 +198,24 @@ class UdpSource:
                 received_at_ns = seconds * 1_000_000_000 + nanoseconds
             elif level == socket.SOL_SOCKET and kind == SO_RXQ_OVFL:
                 self.dropped = _DROPS.unpack(data)[0]  # since the socket was opened, not since the last datagram
+            elif level == socket.IPPROTO_IP and kind == IP_PKTINFO:
+                self.interfaces[self._card_name(data[:4])] += 1
+            elif level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
+                self.interfaces[self._card_name(data[16:20])] += 1
         if not received_at_ns:
             self.unstamped += 1
             received_at_ns = time.time_ns()
-        return received_at_ns
+        return Datagram(self.uri, payload, received_at_ns)
+
+    def _card_name(self, index: bytes) -> str:
+        name = self._card_names.get(index)
+        if name is None:
+            try:
+                name = socket.if_indextoname(_INDEX.unpack(index)[0])
+            except OSError:
+                name = f"card {_INDEX.unpack(index)[0]}"  # unplugged since
+            self._card_names[index] = name
+        return name
 
 
 class ZmqSource:
@@ -160,7 +225,10 @@ class ZmqSource:
         import zmq
 
         self.uri, self.protocol, self.port = where.uri, where.protocol, where.port
-        self.received = self.dropped = self.unstamped = 0
+        self.received = self.flooded = self.dropped = self.unstamped = 0
+        self.senders: Counter[str] = Counter()  # ZMQ tells neither
+        self.interfaces: Counter[str] = Counter()
+        self.joined: tuple[str, ...] = ()
         self._socket = zmq.Context.instance().socket(zmq.SUB)
         self._socket.linger = 0
         self._socket.rcvhwm = ZMQ_QUEUE
@@ -182,6 +250,12 @@ class ZmqSource:
         self.unstamped += len(datagrams)
         return datagrams
 
+    def newest(self, limit: int = NEWEST_LIMIT) -> list[Datagram]:
+        """What has arrived, oldest first, of more than `limit` the newest. Never waits."""
+        arrived = self.drain(RECEIVE_LIMIT)
+        self.flooded += max(len(arrived) - limit, 0)
+        return arrived[-limit:]
+
     def wait(self, timeout_s: float) -> bool:
         """Sleep until something has arrived; False after the timeout. The renderer never calls this."""
         return bool(self._socket.poll(int(timeout_s * 1000)))
@@ -197,13 +271,12 @@ class UdpSender:
         self._socket = socket.socket(socket.AF_INET6 if ":" in where.host else socket.AF_INET, socket.SOCK_DGRAM)
         self._where, self._destination = where, (where.host, where.port)
         try:
-            if _is_multicast(where.host) and "interface" in where.options:
-                interface = socket.inet_aton(where.options["interface"])
-                self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
+            if "interface" in where.options:
+                multicast.send_on(self._socket, where.uri, where.options["interface"])
             socket.getaddrinfo(where.host, where.port)
-        except OSError as error:
+        except (OSError, ConfigError) as error:
             self._socket.close()
-            raise _unusable(where, error) from None
+            raise error if isinstance(error, ConfigError) else _unusable(where, error) from None
 
     def send(self, payload: bytes) -> None:
         try:
@@ -245,11 +318,25 @@ def _attach(zmq_socket, where: Address, is_binding: bool) -> None:
         raise _unusable(where, OSError(error.errno, error.strerror)) from None
 
 
-def _is_multicast(host: str) -> bool:
-    try:
-        return ipaddress.IPv4Address(host).is_multicast
-    except ValueError:
-        return False
+def newest_of_each(senders: Sequence[Hashable], limit: int) -> list[int]:
+    """Indexes of at most `limit` of these datagrams, rising: the newest of every sender, as many of each as of any other
+    that has so many. So a flood from one of them, or a broken tracker, leaves the others their places."""
+    counts = Counter(senders)
+    room, quota = limit, len(senders)
+    for place, count in enumerate(sorted(counts.values())):
+        quota = max(room // (len(counts) - place), 1)
+        if count > quota:
+            break
+        room, quota = room - count, count
+    kept: list[int] = []
+    taken: Counter = Counter()
+    for i in range(len(senders) - 1, -1, -1):
+        if taken[senders[i]] < quota:
+            taken[senders[i]] += 1
+            kept.append(i)
+            if len(kept) == limit:
+                break
+    return kept[::-1]
 
 
 def _unusable(where: Address, error: OSError) -> ConfigError:
@@ -257,6 +344,8 @@ def _unusable(where: Address, error: OSError) -> ConfigError:
         errno.EADDRINUSE: "a free port: another program (or a second server) is using it, see `ss -tulnp`",
         errno.EADDRNOTAVAIL: "an address of this machine (see `ip address`), or 0.0.0.0 for all of them",
         errno.EACCES: "a port from 1024 on, or the right to use lower ones",
+        errno.ENODEV: "a network card of this machine for the group: ?interface=NAME, see `ip address`",
+        errno.ENETUNREACH: "a network that this machine has a route to; for a multicast group ?interface=NAME, see `ip route`",
     }.get(error.errno, "an address that can be used")
     return ConfigError(where.uri, "address", expected, f"{where.host}:{where.port}: {error.strerror or error}")
 

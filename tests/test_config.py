@@ -193,7 +193,7 @@ REFUSED = {
     "zone inside out": ("min_m = [-0.5", "min_m = [0.9", "stage.zone", "min_m below max_m", ((0.9, -0.5, 1.1), (0.5, 0.5, 2.1))),
     "unknown start": ('name = "test"', 'name = "test"\nstart = "gate"', "start", "one of door", "gate"),
     "unknown pixels": ('name = "test"', 'name = "test"\npixel_format = "rgb12"', "pixel_format", "rgb8, rgb10, rgb16", "rgb12"),
-    "unknown preset": ("9000", '9000"\npreset = "vcm', "source[0].preset", "ledvolume, vmc", "vcm"),
+    "unknown preset": ("9000", '9000"\npreset = "vcm', "source[0].preset", "ledvolume, vmc, vrchat, loled", "vcm"),
     "preset of another protocol": ('"osc+udp://127.0.0.1:9000"', '"native+zmq://127.0.0.1:9000"\npreset = "vmc"', "source[0]", "only osc", "native+zmq://127.0.0.1:9000"),
     "unknown profile": (OSC, 'freed+udp://:40000"\nprofile = "zcam', "source[0].profile", "raw, z-cam", "zcam"),
     "bad sign in a profile": (

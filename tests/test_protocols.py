@@ -19,7 +19,7 @@ from pythonosc.udp_client import SimpleUDPClient
 from benchmarks.fuzz_protocols import HOSTILE, fuzz
 from ledvolume.camera import CameraSample, LensReading
 from ledvolume.errors import ConfigError
-from ledvolume.pose import Pose, pan_tilt_roll
+from ledvolume.pose import Pose, multiply, pan_tilt_roll
 from ledvolume.protocols import PROTOCOLS, open_decoder, open_encoder
 from ledvolume.protocols.osc_map import PRESETS, OscMap, OscMessage, as_map, load_map, preset_map
 from ledvolume.sources import SO_TIMESTAMPNS, Datagram, address, open_sender, open_source
@@ -148,6 +148,41 @@ def test_vmc_bytes_as_they_are_on_the_wire():
 def test_a_field_of_view_says_nothing_without_a_sensor():
     sample = only(decoded(open_decoder("osc", "vmc"), osc("/VMC/Ext/Cam", "C", *[0.0] * 6, 1.0, 35.0)))
     assert sample.lens == LensReading()
+
+
+# ---- VRChat's trackers: Unity's axes in two messages, Euler angles about Unity's x, y, z, applied z, x, y.
+
+
+def test_a_vrchat_tracker_is_as_the_same_rotation_in_vmc():
+    # Unity's Quaternion.Euler(x, y, z) is qy·qx·qz; by hand with the quaternions of the half angles
+    x, y, z = (math.radians(a) for a in (20.0, 35.0, -50.0))
+    half = [(math.cos(a / 2), math.sin(a / 2)) for a in (x, y, z)]
+    (cx, sx), (cy, sy), (cz, sz) = half
+    q = multiply(multiply((cy, 0, sy, 0), (cx, sx, 0, 0)), (cz, 0, 0, sz))
+    vmc = only(decoded(open_decoder("osc"), osc("/VMC/Ext/Cam", "C", 1.0, 2.0, 3.0, *q[1:], q[0], 60.0)))
+    position = osc("/tracking/trackers/3/position", 1.0, 2.0, 3.0)
+    rotation = osc("/tracking/trackers/3/rotation", 20.0, 35.0, -50.0)
+    for decoder in (open_decoder("osc", "vrchat"), open_decoder("osc")):
+        sample = only(decoded(decoder, bundle(rotation, position)))
+        assert sample.camera_id == "3"
+        assert same_pose(sample, vmc.world_from_tracker.wxyz, vmc.world_from_tracker.position_m)
+
+
+# ---- LOLED Reality Field: position, angles about the same axes, focus, iris, zoom.
+
+
+def test_a_loled_tracker_is_read():
+    message = osc("/tracker/position/cam1", 1.0, 2.0, 1.5, 0.0, 0.0, 90.0, 0.25, 0.5, 0.75)
+    sample = only(decoded(open_decoder("osc", "loled"), message))
+    assert sample.camera_id == "cam1" and same_pose(sample, (H, 0, 0, H), (1, 2, 1.5))
+    assert sample.lens == LensReading(focus_encoder=0.25, iris_encoder=0.5, zoom_encoder=0.75)
+
+
+def test_a_lens_encoder_out_of_range_does_not_cost_the_pose():
+    decoder = open_decoder("osc", "loled")
+    sample = only(decoded(decoder, osc("/tracker/position/cam1", 1.0, 2.0, 1.5, 0.0, 0.0, 0.0, 312.5, 0.5, -1.0)))
+    assert sample.lens == LensReading(iris_encoder=0.5)
+    assert decoder.flags == {"lens-value": 2} and "expected 0 to 1" in decoder.flagged["lens-value"]
 
 
 def test_a_vmc_stream_is_mostly_not_for_us():
@@ -422,8 +457,16 @@ def test_a_quaternion_a_little_off_is_made_exactly_unit():
 def test_what_we_send_over_osc_is_what_we_receive(preset):
     osc_map = preset_map(preset, sensor_mm=(36.0, 24.0))
     sample = only(decoded(open_decoder("osc", osc_map=osc_map), open_encoder("osc", osc_map=osc_map)(SAMPLE)[0]))
+    assert sample.camera_id == SAMPLE.camera_id
     assert same_pose(sample, SAMPLE.world_from_tracker.wxyz, SAMPLE.world_from_tracker.position_m)
-    assert sample.lens.focal_length_mm == pytest.approx(35.0, rel=1e-6)
+    has_lens = preset in ("ledvolume", "vmc")
+    assert sample.lens.focal_length_mm == (pytest.approx(35.0, rel=1e-6) if has_lens else None)
+
+
+def test_angles_of_another_order_cannot_be_sent():
+    other = OscMessage("/cam", ("x m", "y m", "z m", "pan deg", "tilt deg"), rotation_order="tilt pan roll", camera_id="A")
+    with pytest.raises(ConfigError, match="pan tilt roll: only this order"):
+        open_encoder("osc", osc_map=OscMap((other,)))(SAMPLE)
 
 
 def test_what_we_send_natively_is_what_we_receive():
@@ -638,7 +681,7 @@ def test_a_port_in_use_is_explained():
 def test_an_unknown_protocol_is_explained():
     with pytest.raises(ConfigError, match="one of osc, "):
         open_decoder("morse")
-    with pytest.raises(ConfigError, match="one of ledvolume, vmc"):
+    with pytest.raises(ConfigError, match="one of ledvolume, vmc, vrchat, loled"):
         open_decoder("osc", "unity")
     with pytest.raises(ConfigError, match="only osc has them"):
         open_decoder("native", "vmc")

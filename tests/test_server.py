@@ -224,6 +224,8 @@ class Tracker:
         taken, self.waiting = self.waiting, []
         return taken
 
+    newest = drain
+
     def put(self, camera_id: str, at_ns: int, x: float) -> None:
         sample = CameraSample(camera_id, at_ns, at_ns, Pose(position_m=(x, 0.0, 0.0)))
         self.waiting.append(Datagram("test", osc.encode(sample, osc_map=preset_map("ledvolume")), at_ns))

@@ -19,7 +19,7 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 
 from ledvolume.camera import CameraSample, LensReading
 from ledvolume.errors import ConfigError, ProtocolError
-from ledvolume.pose import Pose, Quat, multiply
+from ledvolume.pose import Pose, Quat, multiply, pan_tilt_roll_of
 from ledvolume.protocols.decoder import Decoder, NotForUs, checked
 from ledvolume.protocols.osc_map import EULER, FIELDS, POSITION, QUATERNION, OscMap, Rule, preset_map, rules
 from ledvolume.sources import Datagram
@@ -34,13 +34,17 @@ MOST_CAMERAS = 64
 _FIXED_SIZES = {"i": 4, "f": 4, "h": 8, "d": 8, "t": 8, "T": 0, "F": 0, "N": 0}
 _HALF_AXES = {"pan": (0.0, 0.0, 1.0), "tilt": (1.0, 0.0, 0.0), "roll": (0.0, 1.0, 0.0)}
 _MAPPED_CACHE = 256
+_BUNDLE = b"#bundle\0" + (1).to_bytes(8, "big")  # time tag 1: immediately
+_ENCODERS = ("zoom_encoder", "focus_encoder", "iris_encoder")
 
 
 def decoder(osc_map: OscMap | None = None, sensor_mm: tuple[float, float] | None = None) -> Decoder:
     """A decoder for this map; without one, for all presets. sensor_mm: for maps that have none of their own."""
     osc_map = osc_map or preset_map()
     reader = _Reader(msgspec.structs.replace(osc_map, sensor_mm=osc_map.sensor_mm or sensor_mm))
-    return Decoder("osc", messages_in, reader.sample_of)
+    found = Decoder("osc", messages_in, reader.sample_of)
+    reader.flag = found.flag
+    return found
 
 
 def messages_in(payload: bytes) -> list[bytes]:
@@ -82,17 +86,24 @@ def _unpack_bundle(bundle: bytes, messages: list[bytes], depth: int) -> None:
 
 
 def encoder(osc_map: OscMap | None = None, sensor_mm: tuple[float, float] | None = None):
-    """Samples as messages of the map's first rule."""
+    """Samples as messages of the map's first rule; where it has only a part of a pose, as a bundle of all its parts."""
     osc_map = osc_map or preset_map("ledvolume")
     osc_map = msgspec.structs.replace(osc_map, sensor_mm=osc_map.sensor_mm or sensor_mm)
     return lambda sample: [encode(sample, osc_map)]
 
 
 def encode(sample: CameraSample, osc_map: OscMap | None = None) -> bytes:
-    """One message that says this sample, by the first rule of the map. Lens readings that it does not have are 0."""
+    """The datagram that says this sample. Lens readings that it does not have are 0."""
     osc_map = preset_map("ledvolume") if osc_map is None else osc_map
-    rule = rules(osc_map)[0]
-    values = _sender_fields(sample, rule, osc_map.sensor_mm)
+    all_rules = rules(osc_map)
+    is_partial = [not _is_whole({argument.field for argument in rule.arguments}) for rule in all_rules]
+    chosen = [rule for rule, partial in zip(all_rules, is_partial) if partial] if is_partial[0] else all_rules[:1]
+    messages = [_message(sample, rule, osc_map.sensor_mm) for rule in chosen]
+    return messages[0] if len(messages) == 1 else _BUNDLE + b"".join(len(m).to_bytes(4, "big") + m for m in messages)
+
+
+def _message(sample: CameraSample, rule: Rule, sensor_mm: tuple[float, float] | None) -> bytes:
+    values = _sender_fields(sample, rule, sensor_mm)
     builder = OscMessageBuilder(rule.address.replace("*", sample.camera_id, 1))
     for argument in rule.arguments:
         value = values.get(argument.field, 0.0)
@@ -138,10 +149,21 @@ class _Reader:
             captured_at_ns,
             datagram.received_at_ns,
             Pose(_rotation(fields, rule), rule.axes.ours((fields["x"], fields["y"], fields["z"]))),
-            _lens(fields, self._sensor_mm, message),
+            _lens(self._with_encoders_in_range(fields, rule), self._sensor_mm, message),
             fields.get("status", ""),
         )
         return checked(sample, "osc", message)
+
+    def flag(self, kind: str, text: str) -> None:
+        """Set by `decoder` to what counts it."""
+
+    def _with_encoders_in_range(self, fields: dict, rule: Rule) -> dict:
+        """An encoder beyond 0 to 1 is left out and told: what a lens says wrong is no reason to lose the pose."""
+        for name in _ENCODERS:
+            if name in fields and not 0 <= fields[name] <= 1:
+                self.flag("lens-value", f"{rule.address}: {name} {fields[name]:g}, expected 0 to 1")
+                fields = {k: v for k, v in fields.items() if k != name}
+        return fields
 
     def _rule_of(self, message: bytes) -> tuple[Rule, str]:
         end = message.find(b"\0", 0, LONGEST_ADDRESS)
@@ -276,13 +298,14 @@ def _lens(fields: dict, sensor_mm: tuple[float, float] | None, message: bytes) -
 def _sender_fields(sample: CameraSample, rule: Rule, sensor_mm: tuple[float, float] | None) -> dict:
     """field → value in our units, but along the sender's axes."""
     pose, lens = sample.world_from_tracker, sample.lens
-    if any(a.field in EULER for a in rule.arguments):
-        raise ConfigError("osc map", rule.address, "a quaternion: only such messages can be sent", "pan tilt roll")
+    if any(a.field in EULER for a in rule.arguments) and rule.rotation_order != ("pan", "tilt", "roll"):
+        raise ConfigError("osc map", rule.address, "pan tilt roll: only this order can be sent", " ".join(rule.rotation_order))
     w, *v = pose.wxyz
+    pan, tilt, roll = pan_tilt_roll_of(pose.wxyz)
     qx, qy, qz = rule.axes.turn_theirs(tuple(v))
     x, y, z = rule.axes.theirs(pose.position_m)
     focal_length_mm = lens.focal_length_mm or 0.0
-    values = dict(x=x, y=y, z=z, qw=w, qx=qx, qy=qy, qz=qz)
+    values = dict(x=x, y=y, z=z, qw=w, qx=qx, qy=qy, qz=qz, pan=pan, tilt=tilt, roll=roll)
     values |= dict(camera_id=sample.camera_id, status=sample.status, captured_at=sample.captured_at_ns)
     values |= dict(focal_length=focal_length_mm / 1000, focus_distance=lens.focus_distance_m or 0.0)
     for field, side in (("fov_horizontal", 0), ("fov_vertical", 1)):

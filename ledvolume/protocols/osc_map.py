@@ -25,6 +25,7 @@ A pose may be spread over several messages (one for position, one for rotation, 
 
 import math
 import tomllib
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,18 +84,37 @@ class OscMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 PRESETS = {
     # Our own. Trailing arguments may be left out after the quaternion. Numbers may be f, d, i or h; captured_at h.
-    "ledvolume": OscMessage(
-        "/ledvolume/camera",
-        ("camera_id", "x m", "y m", "z m", "qw", "qx", "qy", "qz",
-         "focal_length mm", "focus_distance m", "captured_at ns"),
-        required=8,
+    "ledvolume": (
+        OscMessage(
+            "/ledvolume/camera",
+            ("camera_id", "x m", "y m", "z m", "qw", "qx", "qy", "qz",
+             "focal_length mm", "focus_distance m", "captured_at ns"),
+            required=8,
+        ),
     ),
     # VMC protocol 2.3 on, https://protocol.vmc.info/specification. Unity's axes: X right, Y up, Z forward, left-handed.
     # Unity's field of view is the vertical one.
-    "vmc": OscMessage(
-        "/VMC/Ext/Cam",
-        ("camera_id", "x m", "y m", "z m", "qx", "qy", "qz", "qw", "fov_vertical deg"),
-        axes="x z y",
+    "vmc": (
+        OscMessage(
+            "/VMC/Ext/Cam",
+            ("camera_id", "x m", "y m", "z m", "qx", "qy", "qz", "qw", "fov_vertical deg"),
+            axes="x z y",
+        ),
+    ),
+    # https://docs.vrchat.com/docs/osc-trackers. Unity's axes too; Euler angles of Unity about its X, Y, Z, applied Z, X, Y,
+    # which is pan, tilt, roll, each turning the other way than ours because the axes are mirrored.
+    "vrchat": (
+        OscMessage("/tracking/trackers/*/position", ("x m", "y m", "z m"), axes="x z y"),
+        OscMessage("/tracking/trackers/*/rotation", ("-tilt deg", "-pan deg", "-roll deg"), axes="x z y"),
+    ),
+    # LOLED Reality Field, "OSC output" of its documentation, which names the numbers but no axes and no ranges: the axes are
+    # set in Reality Field. Here: right, forward, up, and degrees about them.
+    "loled": (
+        OscMessage(
+            "/tracker/position/*",
+            ("x m", "y m", "z m", "tilt deg", "roll deg", "pan deg", "focus_encoder", "iris_encoder", "zoom_encoder"),
+            required=6,
+        ),
     ),
 }  # fmt: skip
 
@@ -140,7 +160,7 @@ def preset_map(name: str = "", sensor_mm: tuple[float, float] | None = None) -> 
     """The map of one preset, or of all of them where none is named: their addresses do not collide."""
     if name and name not in PRESETS:
         raise ConfigError("osc", "preset", f"one of {', '.join(PRESETS)}", name)
-    return OscMap((PRESETS[name],) if name else tuple(PRESETS.values()), sensor_mm)
+    return OscMap(PRESETS[name] if name else tuple(chain.from_iterable(PRESETS.values())), sensor_mm)
 
 
 def rules(osc_map: OscMap, file: str = "osc map") -> tuple[Rule, ...]:

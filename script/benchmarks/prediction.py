@@ -105,9 +105,9 @@ def prediction_table(
     """predictor → median_mm, p95_mm, median_deg, p95_deg of the camera shown against the track. hertz: the track thinned;
     jitter_s: mean delay of stamps behind capture (exponential); part: of the track's time, for judging apart from tuning.
 
-    The camera's entrance pupil is the tracked point. `fitted afterwards`: one linear
-    filter of the last 200 ms, by least squares on the very frames it is judged by, positions and rotations apart. It is a
-    yardstick and no bound: it minimises squares, not medians, and does not adapt.
+    The camera's entrance pupil is the tracked point. `fitted afterwards`: a linear filter of the last 200 ms for each of the
+    six axes, by least squares on the very frames it is judged by. It is a yardstick and no bound: it minimises squares, not
+    medians, and does not adapt.
     """
     cases = _cases(track, age_s, hertz, jitter_s, part)
     table = {}
@@ -269,11 +269,11 @@ def _fitted_afterwards(cases) -> list[tuple[float, float]]:
         future.append(_between(samples[-1][1], truth))
     past, future = np.array(past), np.array(future)  # (cases, 6, lags), (cases, 6)
     off = np.zeros_like(future)
-    for axes in (slice(0, 3), slice(3, 6)):
-        a, b = past[:, axes].reshape(-1, len(lags)), future[:, axes].reshape(-1)
+    for axis in range(6):
+        a, b = past[:, axis], future[:, axis]
         normal = a.T @ a
         weights = np.linalg.solve(normal + 1e-6 * np.trace(normal) / len(lags) * np.eye(len(lags)), a.T @ b)
-        off[:, axes] = (a @ weights - b).reshape(-1, 3)
+        off[:, axis] = a @ weights - b
     return [(1000 * float(np.linalg.norm(o[:3])), math.degrees(float(np.linalg.norm(o[3:])))) for o in off]
 
 
