@@ -58,6 +58,7 @@ class SourceSpec(msgspec.Struct, frozen=True):
 class Show(msgspec.Struct, frozen=True):
     """A show, checked; radians, nanoseconds, absolute files. start: the place that is put up first.
 
+    text, instead: what the show was read from, for recordings: the file's bytes and the keys that stood in for its own.
     The camera on air is the first of `stage.rigs`. initial: camera id → stage_from_camera before the tracker speaks.
     lead_ns: how long before it is shown a frame is decided; default one frame.
     """
@@ -76,21 +77,30 @@ class Show(msgspec.Struct, frozen=True):
     footprint: Footprint
     pixel_format: PixelFormat
     quality: str
+    text: bytes = b""
+    instead: dict = {}
 
 
 def load_show(path: Path | str, **instead) -> Show:
     """Read a show file; `instead` replaces keys of its top level (rate="24"). Raises ConfigError."""
-    path = Path(path)
     try:
-        raw = tomllib.loads(path.read_text()) | instead
+        text = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(path, "file", "a readable show file", error.strerror) from error
+    return show_of(text, path, **instead)
+
+
+def show_of(text: bytes, path: Path | str, **instead) -> Show:
+    """The show that a file at `path` with this text would be. Raises ConfigError."""
+    path = Path(path)
+    try:
+        raw = tomllib.loads(text.decode()) | instead
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(path, "file", "valid TOML", str(error)) from error
     for key, value in _numbers(raw, ""):
         if not math.isfinite(value):
             raise ConfigError(path, key, "a finite number", value)
-    return show(path, convert(path, raw, ShowFile))
+    return msgspec.structs.replace(show(path, convert(path, raw, ShowFile)), text=text, instead=instead)
 
 
 def convert(path: Path, raw: dict, kind: type):

@@ -188,13 +188,14 @@ class TakeReader:
     """Reads a take, also one that was cut off anywhere: up to its last whole record.
 
     After `records` has ended: is_complete, the file was closed by its writer; lost_bytes at its end could not be read, and
-    why is in `trouble`. read_bytes of size_bytes tells how far it is.
+    why is in `trouble`. read_bytes of size_bytes tells how far it is. channels: by their number in the file, so far.
     """
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.is_complete = False
         self.trouble = ""
+        self.channels: dict[int, Channel] = {}
         try:
             self.size_bytes = self.path.stat().st_size
             with open(self.path, "rb") as file:
@@ -212,7 +213,7 @@ class TakeReader:
     def records(self) -> Iterator[Message | Attachment | Metadata]:
         """In the order of the file, which is the order in which they were written. Raises ConfigError for lack of a codec."""
         self.is_complete, self.trouble, self.read_bytes = False, "", len(MCAP0_MAGIC)
-        known: dict[int, Channel] = {}
+        known = self.channels = {}
         with open(self.path, "rb") as file:
             file.seek(self.read_bytes)
             while not self.is_complete and not self.trouble:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 
 from ledvolume import coverage
 from ledvolume.camera import Camera
-from ledvolume.clock import FrameClock
+from ledvolume.clock import FrameClock, Tick
 from ledvolume.frame import FrameRequest
 from ledvolume.frustum import Footprint
 from ledvolume.protocols.decoder import Decoder
-from ledvolume.sources import UdpSource, ZmqSource
+from ledvolume.sources import Datagram, UdpSource, ZmqSource
 from ledvolume.timeline import Timeline
 
 FIRST_STEPS = 16  # renderer.REFINEMENT_CLASSES: one sample of every LED pixel
@@ -24,25 +24,33 @@ FIRST_STEPS = 16  # renderer.REFINEMENT_CLASSES: one sample of every LED pixel
 class Inputs:
     """Sockets with their decoders, and the timelines that their samples go to. `newest_ns`: capture of the newest sample.
 
-    unknown: samples of cameras that the show does not have, by id.
+    unknown: samples of cameras that the show does not have, by id. recorded: where it is a list, what is drained is kept
+    there, with the number of its source.
     """
 
     def __init__(self, sources: list[tuple[UdpSource | ZmqSource, Decoder]], timelines: dict[str, Timeline]):
         self.sources, self.timelines = sources, timelines
         self.unknown: Counter[str] = Counter()
         self.datagrams = 0
+        self.recorded: list[tuple[int, Datagram]] | None = None
 
     def drain(self) -> None:
         """What has arrived goes to the timelines, in a flood the newest. Never waits, never raises for what was sent to us."""
-        for source, decoder in self.sources:
+        for number, (source, _) in enumerate(self.sources):
             for datagram in source.newest():
-                self.datagrams += 1
-                for sample in decoder.decode(datagram):
-                    timeline = self.timelines.get(sample.camera_id) or self.timelines.get("*")
-                    if timeline is not None:
-                        timeline.add(sample)
-                    elif sample.camera_id in self.unknown or len(self.unknown) < 64:
-                        self.unknown[sample.camera_id] += 1
+                self.take(number, datagram)
+
+    def take(self, number: int, datagram: Datagram) -> None:
+        """One datagram of the source with this number, to the timelines."""
+        self.datagrams += 1
+        if self.recorded is not None:
+            self.recorded.append((number, datagram))
+        for sample in self.sources[number][1].decode(datagram):
+            timeline = self.timelines.get(sample.camera_id) or self.timelines.get("*")
+            if timeline is not None:
+                timeline.add(sample)
+            elif sample.camera_id in self.unknown or len(self.unknown) < 64:
+                self.unknown[sample.camera_id] += 1
 
     def discard(self) -> None:
         """Throw away what came while the server was still loading: minutes of old poses would be read before new ones."""
@@ -101,15 +109,22 @@ def live(
     while True:
         tick = clock.next_tick()
         inputs.drain()
-        camera: Camera = timeline.camera_at(tick.present_at_ns)
-        turn = coverage.turn_rad(timeline, camera, tick.present_at_ns)
-        yield FrameRequest(
-            index=tick.index,
-            present_at_ns=tick.present_at_ns,
-            decided_at_ns=now_ns(),
-            camera=camera,
-            scene=scene,
-            quality=quality,
-            outer_steps=refinement.steps,
-            overscan=min(coverage.needed_overscan(camera.lens, turn), footprint.most),
-        )
+        yield decided(timeline, tick, now_ns(), scene, quality, refinement.steps, footprint)
+
+
+def decided(
+    timeline: Timeline, tick: Tick, decided_at_ns: int, scene: str, quality: str, outer_steps: int, footprint: Footprint
+) -> FrameRequest:
+    """The request of a frame by what the timeline knows now. Replay checks a take by asking the same of the same datagrams."""
+    camera: Camera = timeline.camera_at(tick.present_at_ns)
+    turn = coverage.turn_rad(timeline, camera, tick.present_at_ns)
+    return FrameRequest(
+        index=tick.index,
+        present_at_ns=tick.present_at_ns,
+        decided_at_ns=decided_at_ns,
+        camera=camera,
+        scene=scene,
+        quality=quality,
+        outer_steps=outer_steps,
+        overscan=min(coverage.needed_overscan(camera.lens, turn), footprint.most),
+    )

@@ -34,6 +34,7 @@ from ledvolume.report import Report
 from ledvolume.scenes import bricks
 from ledvolume.scenes.mips import with_mips
 from ledvolume.sources import open_source
+from ledvolume.take import ShowRecorder
 from ledvolume.timeline import Timeline
 
 LINE_EVERY_NS = 250_000_000
@@ -48,16 +49,18 @@ def serve(
     live_line: Callable[[str], None] = lambda line: None,
     warn: Callable[[str], None] = lambda words: None,
     is_stopped: Callable[[], bool] = lambda: False,
+    record: Path | None = None,
+    slate: str = "",
 ) -> dict:
     """Run a show until it is stopped or its seconds are over; returns the summary. Raises LedvolumeError.
 
+    record: a take of the whole run is written there (take.py), named by the slate.
     status_file: JSON, rewritten every second. `state` is warming-up (sockets are open, their addresses in it), running,
     stopped; the last one is the summary.
     """
     with ExitStack() as opened:
-        timelines = {
-            rig.camera_id: Timeline(rig, show.initial[rig.camera_id], show.limits, show.lead_ns) for rig in show.stage.rigs
-        }
+        timelines = timelines_of(show)
+        show = with_sensor(show)
         inputs = opened.enter_context(closing(open_inputs(show, timelines)))
         outputs = [opened.enter_context(closing(open_output(uri, show.file.parent))) for uri in show.outputs]
         status = Status(status_file, show, inputs, outputs)
@@ -68,6 +71,9 @@ def serve(
         for words in zone_warnings(show, {name: place.scene.header for name, place in renderer.places.items()}):
             warn(words)
         warm_up(renderer, show)
+        take = ShowRecorder(record, show, inputs, driver_of(renderer), slate, warn) if record else None
+        if take:
+            opened.callback(take.close)
 
         gc.collect()
         gc.freeze()
@@ -96,6 +102,8 @@ def serve(
             for output in outputs:
                 output.send(frame)
             sent_ns = time.time_ns()
+            if take:
+                take.frame(frame, sent_ns)
             coverage.add(request)
             coverage.settle(timelines[on_air], sent_ns)
             for words in report.frame(request, ticks.woken_ns, request.decided_at_ns, rendered_ns, sent_ns):
@@ -112,7 +120,7 @@ def serve(
                     status.write("running", frames=report.frames, frames_late=report.late, fps=round(report.fps, 2))
                 except OutputError as error:  # a full disk is no reason to leave the wall dark
                     warn(str(error))
-        return status.write("stopped", **report.summary(), **coverage.summary())
+        return status.write("stopped", **report.summary(), **coverage.summary(), **(take.summary() if take else {}))
 
 
 class WokenClock:
@@ -162,15 +170,36 @@ class Status:
         return status
 
 
+def timelines_of(show: Show) -> dict[str, Timeline]:
+    """camera id → its timeline, empty."""
+    return {rig.camera_id: Timeline(rig, show.initial[rig.camera_id], show.limits, show.lead_ns) for rig in show.stage.rigs}
+
+
+def with_sensor(show: Show) -> Show:
+    """Sources that do not say how large the sensor is read fields of view by that of the camera on air."""
+    sensor_mm = show.stage.rigs[0].lens.sensor_mm
+    sources = tuple(
+        msgspec.structs.replace(
+            spec, reading=msgspec.structs.replace(spec.reading, sensor_mm=spec.reading.sensor_mm or sensor_mm)
+        )
+        for spec in show.sources
+    )
+    return msgspec.structs.replace(show, sources=sources)
+
+
+def driver_of(renderer: Renderer) -> str:
+    """Whose pixels these are: equal requests give equal bytes on the same driver."""
+    info = renderer.context.info
+    return f"{info['GL_RENDERER']}; OpenGL {info['GL_VERSION']}"
+
+
 def open_inputs(show: Show, timelines: dict[str, Timeline]) -> schedule.Inputs:
     """The show's sources, listening. Raises ConfigError."""
     inputs = schedule.Inputs([], timelines)
-    sensor_mm = show.stage.rigs[0].lens.sensor_mm
     try:
         for spec in show.sources:
             source = open_source(spec.uri)
-            reading = msgspec.structs.asdict(spec.reading) | {"sensor_mm": spec.reading.sensor_mm or sensor_mm}
-            inputs.sources.append((source, open_decoder(source.protocol, **reading)))
+            inputs.sources.append((source, open_decoder(source.protocol, **msgspec.structs.asdict(spec.reading))))
     except ConfigError:
         inputs.close()
         raise

@@ -37,6 +37,14 @@ def writable_file(text: str) -> Path:
     return path
 
 
+def new_file(text: str) -> Path:
+    """A file that can be written and is not there yet."""
+    path = writable_file(text)
+    if path.exists():
+        raise argparse.ArgumentTypeError(f"expected a new file, {text!r} is there already")
+    return path
+
+
 def writable_folder(text: str) -> Path:
     """A folder that can be written to; it is made if it is not there."""
     path = Path(text)

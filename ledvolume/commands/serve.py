@@ -4,6 +4,9 @@
   ledvolume serve configs/demo.toml --rate 24 --seconds 60 --status out/status.json
   ledvolume serve configs/demo.toml --source osc+udp://0.0.0.0:9000 --output "stream://*:5560?insecure=yes"
 
+  ledvolume serve SHOW.toml --record takes/12A-3.mcap --slate "12A take 3"
+
+--record writes a take: everything that came in, every frame's request, and sums of every tile, for `ledvolume replay`.
 --source and --output stand in for the addresses of the show file, in their order. Port 0 takes a free one; the status
 file names it. Ends with a summary; exit status 1 if no frame was sent.
 """
@@ -17,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from ledvolume.commands.quantities import positive, writable_file
+from ledvolume.commands.quantities import new_file, positive, writable_file
 from ledvolume.config import Show, load_show
 from ledvolume.errors import ConfigError
 from ledvolume.server import serve
@@ -36,6 +39,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--source", metavar="URI", action="append", default=[], help="instead of the show's source; again: the next"
     )
     parser.add_argument("--output", metavar="URI", action="append", default=[], help="instead of the show's outputs")
+    parser.add_argument("--record", metavar="TAKE.mcap", type=new_file, help="write a take; a file that is there is refused")
+    parser.add_argument("--slate", metavar="TEXT", default="", help="what the take is called")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         live_line=terminal.show,
         warn=terminal.say,
         is_stopped=lambda: bool(stopped),
+        record=args.record,
+        slate=args.slate,
     )
     terminal.say(in_words(summary))
     return 0 if summary["frames"] else 1

@@ -1,0 +1,222 @@
+"""A take of a show: what `serve --record` writes, and what replay reads back. The file itself is recording.py's.
+
+    metadata take           format, slate, name of the show, its file, folder and `instead`, rate, tiles, driver
+    metadata scene/PLACE    file, sha256
+    attachment show.toml    as it was read; other files that it names (lens tables) under the name by which it names them
+    /datagrams/N            those that a frame was decided by lie before its record
+    /frames                 a FrameRecord as msgpack, written when the outputs had the frame; log time = presented
+
+A frame is a function of its request, and the request one of the datagrams before it, so a take holds all that is needed
+to make every frame again. The sums of datagrams and tiles say where two runs part (take_check.py).
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from ledvolume.config import Show, show_of
+from ledvolume.errors import ConfigError, OutputError, SceneError
+from ledvolume.frame import Frame, FrameRequest
+from ledvolume.outputs.wire import crc32
+from ledvolume.recording import (
+    DATAGRAMS,
+    Attachment,
+    Metadata,
+    TakeReader,
+    TakeWriter,
+    source_of,
+)
+from ledvolume.schedule import Inputs
+from ledvolume.sources import Datagram
+
+FORMAT = "1"
+FRAMES = "/frames"
+SHOW_FILE = "show.toml"
+
+
+class FrameRecord(msgspec.Struct, frozen=True):
+    """One frame of a take. sent_at_ns: when the outputs had it. datagrams: CRC-32 of each payload that came since the frame
+    before; tiles: of each tile's code values, in the show's order."""
+
+    request: FrameRequest
+    sent_at_ns: int
+    datagrams: list[int]
+    tiles: list[int]
+
+    @property
+    def is_late(self) -> bool:
+        return self.sent_at_ns > self.request.present_at_ns
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_RECORD = msgspec.msgpack.Decoder(FrameRecord)
+
+
+class ShowRecorder:
+    """Writes the take of a running show, once a frame; what was written outlives the process.
+
+    A disk that is full stops the recording, which is said, and not the show. Raises ConfigError, SceneError at the start.
+    """
+
+    def __init__(self, path: Path, show: Show, inputs: Inputs, driver: str, slate: str = "", warn: Callable[[str], None] = print):
+        self.path, self.frames, self.trouble = path, 0, ""
+        self._inputs, self._warn = inputs, warn
+        sums = {name: sha256(place.file) for name, place in show.places.items()}
+        self._writer = TakeWriter(path)
+        self._writer.metadata("take", _facts(show, driver, slate))
+        self._writer.attach(SHOW_FILE, show.text, "application/toml")
+        for name, place in show.places.items():
+            self._writer.metadata(f"scene/{name}", {"file": str(place.file), "sha256": sums[name]})
+        self._channels = [
+            self._writer.source(spec.uri, source.protocol, spec.reading)
+            for spec, (source, _) in zip(show.sources, inputs.sources)
+        ]
+        self._channel = self._writer.channel(FRAMES, "msgpack")
+        inputs.recorded = []
+        self._flush_or_stop()
+
+    def frame(self, frame: Frame, sent_at_ns: int) -> None:
+        """A frame was sent: the datagrams since the last one, then its record."""
+        if self.trouble:
+            return
+        arrived, self._inputs.recorded = self._inputs.recorded, []
+        for source, datagram in arrived:
+            self._writer.datagram(self._channels[source], datagram)
+        sums = [crc32(datagram.payload) for _, datagram in arrived]
+        record = FrameRecord(frame.request, sent_at_ns, sums, [crc32(image) for image in frame.images.values()])
+        self._writer.message(self._channel, _encode(record), frame.request.present_at_ns, sent_at_ns)
+        self.frames += self._flush_or_stop()
+
+    def close(self) -> None:
+        """Complete the file."""
+        self._inputs.recorded = None
+        if not self.trouble:
+            self._flush_or_stop(self._writer.close)
+
+    def summary(self) -> dict:
+        """For the status file."""
+        return {"take": str(self.path), "frames_recorded": self.frames, "recording_stopped": self.trouble or None}
+
+    def _flush_or_stop(self, write: Callable[[], None] | None = None) -> bool:
+        try:
+            (write or self._writer.flush)()
+        except OutputError as error:
+            self.trouble, self._inputs.recorded = str(error), None
+            self._warn(f"RECORDING STOPPED after {self.frames} frames, the show goes on: {error}")
+            return False
+        return True
+
+
+class TakenFrame(msgspec.Struct, frozen=True):
+    """A frame of a take with the datagrams that it was decided by: (number of the source, datagram)."""
+
+    record: FrameRecord
+    datagrams: list[tuple[int, Datagram]]
+
+
+class Take:
+    """A take as it is read. Facts are there at once, frames by iterating; what is known after that: lost_bytes, trouble.
+
+    Raises ConfigError for files that are no takes of a show, or of a version that is not known here.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self._reader = TakeReader(path)
+        self.files: dict[str, bytes] = {}
+        self.scenes: dict[str, dict[str, str]] = {}
+        facts: dict[str, str] = {}
+        for record in self._reader.records():
+            if isinstance(record, Attachment):
+                self.files[record.name] = record.data
+            elif not isinstance(record, Metadata):
+                break
+            elif record.name == "take":
+                facts = record.values
+            elif record.name.startswith("scene/"):
+                self.scenes[record.name.removeprefix("scene/")] = record.values
+        if not facts:
+            expected = "a take of a show, as `ledvolume serve --record` writes it"
+            raise ConfigError(path, "take", expected, "a recording of other things (`ledvolume convert` reads its track)")
+        if facts.get("format") != FORMAT:
+            raise ConfigError(path, "take: format", f"{FORMAT}: this version of ledvolume reads no other", facts.get("format"))
+        if SHOW_FILE not in self.files:
+            raise ConfigError(path, "take", f"{SHOW_FILE} in it", "a file that is damaged near its beginning")
+        self.facts = facts
+        channels = [channel for channel in self._reader.channels.values() if channel.topic.startswith(DATAGRAMS)]
+        self.sources = [source_of(channel, self.path) for channel in channels]
+
+    @property
+    def lost_bytes(self) -> int:
+        return self._reader.lost_bytes
+
+    @property
+    def trouble(self) -> str:
+        """Why the file ends where it does; empty for one that was closed by its writer."""
+        return self._reader.trouble
+
+    def show(self, scenes: dict[str, str] | None = None) -> Show:
+        """The show that ran. scenes: place → where its file lies here. Raises ConfigError, SceneError (missing, or another)."""
+        written = self.facts["file"]
+        show = show_of(self.files[SHOW_FILE], written, **msgspec.json.decode(self.facts["instead"]))
+        places = {}
+        for name, place in show.places.items():
+            file = Path((scenes or {}).get(name, place.file))
+            recorded = self.scenes.get(name, {})
+            _check_scene(self.path, name, file, recorded.get("sha256", ""))
+            places[name] = msgspec.structs.replace(place, file=file)
+        return msgspec.structs.replace(show, places=places)
+
+    def frames(self) -> Iterator[TakenFrame]:
+        """In the order in which they were shown; a frame whose record was cut off is not there."""
+        datagrams: list[tuple[int, Datagram]] = []
+        for message in self._reader.records():
+            if isinstance(message, Attachment | Metadata):
+                continue
+            topic = message.channel.topic
+            if topic.startswith(DATAGRAMS):
+                number = int(topic.removeprefix(DATAGRAMS))
+                datagrams.append((number, Datagram(self.sources[number].uri, message.data, message.log_time_ns)))
+            elif topic == FRAMES:
+                try:
+                    record = _RECORD.decode(message.data)
+                except msgspec.MsgspecError as error:
+                    raise ConfigError(self.path, FRAMES, "records of frames", str(error)) from None
+                yield TakenFrame(record, datagrams)
+                datagrams = []
+
+
+def sha256(file: Path) -> str:
+    """Of a file's bytes, in hex. Raises SceneError."""
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise SceneError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _facts(show: Show, driver: str, slate: str) -> dict[str, str]:
+    return {
+        "format": FORMAT,
+        "slate": slate,
+        "show": show.name,
+        "file": str(show.file),
+        "instead": msgspec.json.encode(show.instead).decode(),
+        "rate": str(show.rate),
+        "lead_ns": str(show.lead_ns),
+        "tiles": msgspec.json.encode([tile.name for tile in show.stage.tiles]).decode(),
+        "driver": driver,
+    }
+
+
+def _check_scene(take: Path, place: str, file: Path, recorded: str) -> None:
+    hint = f"name it with --scene {place}=FILE"
+    if not file.is_file():
+        raise SceneError(f"{take}: the scene of {place} is not at {file}: {hint}")
+    found = sha256(file)
+    if found != recorded:
+        raise SceneError(
+            f"{file}: another scene than the one that {take} was made with: expected sha256 {recorded[:16]}…, got {found[:16]}…; {hint}"
+        )

@@ -1,0 +1,228 @@
+"""Takes of shows: what `serve --record` writes is what happened, and what differs is found and named."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from scenes import plane_scene
+from test_server import SHOW, status_when
+
+from ledvolume import server
+from ledvolume.camera import CameraSample
+from ledvolume.errors import ConfigError, SceneError
+from ledvolume.outputs.wire import crc32
+from ledvolume.pose import Pose, pan_tilt_roll
+from ledvolume.protocols import open_encoder
+from ledvolume.recording import TakeWriter
+from ledvolume.scenes import bricks
+from ledvolume.sources import Datagram, open_sender
+from ledvolume.take import FRAMES, FrameRecord, Take
+from ledvolume.take_check import input_differences, picture_difference
+
+SOURCES = """
+[[source]]
+uri = "freed+udp://127.0.0.1:0"
+cameras = { "1" = "A" }
+"""
+PATIENCE_S = 60
+
+
+@pytest.fixture(scope="module")
+def show_file(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("recorded")
+    bricks.save(folder / "plane.safetensors", plane_scene(depth=0))
+    (folder / "show.toml").write_text(SHOW + SOURCES)
+    return folder / "show.toml"
+
+
+@contextmanager
+def serving(show_file: Path, folder: Path, *more: str, **options):
+    """A server that records, with its status once its sockets are open."""
+    arguments = [str(show_file), "--record", str(folder / "take.mcap"), "--status", str(folder / "status.json"), *more]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ledvolume", "serve", *arguments], stderr=subprocess.PIPE, text=True, **options
+    )
+    try:
+        yield process, status_when(folder / "status.json", process, lambda status: True)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def drive(process, status: dict, until) -> None:
+    """A moving camera over OSC, junk, and from the second source the same camera now and then, until `until()`."""
+    osc, freed = open_encoder("osc", "ledvolume"), open_encoder("freed")
+    with (
+        closing(open_sender(status["sources"][0]["uri"])) as osc_sender,
+        closing(open_sender(status["sources"][1]["uri"])) as freed_sender,
+    ):
+        deadline_s, step = time.monotonic() + PATIENCE_S, 0
+        while not until():
+            assert time.monotonic() < deadline_s and process.poll() in (None, 0), process.communicate()
+            pose = Pose(pan_tilt_roll(0.002 * step, 0.0, 0.0), (0.3 * (step % 200) / 200, 0.1, 1.7))
+            now_ns = time.time_ns()
+            for payload in osc(CameraSample("A", now_ns, now_ns, pose)):
+                osc_sender.send(payload)
+            if step % 7 == 0:
+                osc_sender.send(b"/nonsense")
+            if step % 50 == 0:
+                for payload in freed(CameraSample("1", now_ns, now_ns, pose)):
+                    freed_sender.send(payload)
+            step += 1
+            time.sleep(0.008)
+
+
+@pytest.fixture(scope="module")
+def taken(show_file, tmp_path_factory) -> tuple[Path, dict]:
+    """A take of three seconds, and the server's summary."""
+    folder = tmp_path_factory.mktemp("take")
+    with serving(show_file, folder, "--seconds", "3", "--slate", "12A take 3") as (process, status):
+        ends_s = time.monotonic() + 4
+        drive(process, status, lambda: time.monotonic() > ends_s)
+        _, words = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, words
+    return folder / "take.mcap", json.loads((folder / "status.json").read_text())
+
+
+def altered(take: Path, folder: Path, found: bytes, instead: bytes) -> Path:
+    """A copy of the take with one occurrence of some bytes replaced."""
+    data = take.read_bytes()
+    assert data.count(found) == 1 and len(found) == len(instead)
+    (folder / "altered.mcap").write_bytes(data.replace(found, instead))
+    return folder / "altered.mcap"
+
+
+def test_a_take_holds_all_that_happened(taken, show_file):
+    path, summary = taken
+    take = Take(path)
+    frames = list(take.frames())
+    assert len(frames) == summary["frames"] == summary["frames_recorded"] > 40
+    # what came for a frame that was not made any more, at the end, is not in it
+    assert summary["datagrams"] - 40 < sum(len(frame.datagrams) for frame in frames) <= summary["datagrams"]
+    assert {number for frame in frames for number, _ in frame.datagrams} == {0, 1}
+    assert [source.protocol for source in take.sources] == ["osc", "freed"]
+    assert take.facts["slate"] == "12A take 3" and take.files["show.toml"] == show_file.read_bytes()
+    assert sum(frame.record.is_late for frame in frames) == summary["frames_late"]
+    assert not take.trouble and take.lost_bytes == 0
+
+
+def test_the_datagrams_of_a_take_give_its_requests(taken):
+    take = Take(taken[0])
+    assert list(input_differences(take, take.show())) == []
+
+
+def test_the_requests_of_a_take_give_its_pictures(taken):
+    take = Take(taken[0])
+    show = take.show()
+    names = [tile.name for tile in show.stage.tiles]
+    renderer = server.open_renderer(show)
+    with closing_context(renderer):
+        frames = list(take.frames())
+        for frame in reversed(frames):  # in another order than live: what is kept between frames changes nothing
+            sums = {name: crc32(image) for name, image in renderer.render(frame.record.request).images.items()}
+            assert picture_difference(frame.record, names, sums) is None
+        # and what differs is told
+        [difference] = [picture_difference(frame.record, names, sums | {names[2]: 1}) for frame in frames[:1]]
+        assert difference.stage == "picture" and f"tile {names[2]}: CRC-32 00000001" in str(difference)
+
+
+@contextmanager
+def closing_context(renderer):
+    try:
+        yield
+    finally:
+        renderer.context.release()
+
+
+@pytest.mark.parametrize("what", ["a pose", "junk", "a checksum"])
+def test_one_bit_of_one_datagram_is_found_and_named(taken, tmp_path, what):
+    """Also in a datagram that does not move the camera: the sums of all that came are in the take."""
+    take = Take(taken[0])
+    frames = list(take.frames())[10:]
+    wanted = {"a pose": b"/ledvolume/camera", "junk": b"/nonsense", "a checksum": b"\xd1"}[what]
+    chosen, place, datagram = next(
+        (frame, place, datagram)
+        for frame in frames
+        for place, (_, datagram) in enumerate(frame.datagrams, 1)
+        if datagram.payload.startswith(wanted)
+    )
+    # the MCAP message of this datagram: log and publish time before its bytes, so that just this one is found
+    stamp = datagram.received_at_ns.to_bytes(8, "little") * 2
+    bit = datagram.payload[:-2] + bytes([datagram.payload[-2] ^ 0x10]) + datagram.payload[-1:]
+    copy = Take(altered(taken[0], tmp_path, stamp + datagram.payload, stamp + bit))
+    first, *more = input_differences(copy, copy.show())
+    assert (first.index, first.stage) == (chosen.record.request.index, "datagrams")
+    assert f"number {place} of {len(chosen.datagrams)}, from {datagram.source}" in first.what
+    # a pose that is another one, or is not there any more, is seen in the camera as well
+    assert any(difference.stage == "camera" for difference in more) == (what != "junk")
+
+
+def test_a_server_that_is_killed_leaves_a_take_up_to_its_last_frames(show_file, tmp_path):
+    with serving(show_file, tmp_path) as (process, status):
+        began_s = time.monotonic()
+        drive(process, status, lambda: time.monotonic() > began_s + 3)
+        told = json.loads((tmp_path / "status.json").read_text())
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=PATIENCE_S)
+    take = Take(tmp_path / "take.mcap")
+    frames = list(take.frames())
+    assert take.trouble == "not closed by its writer" and len(frames) >= told["frames"]
+    assert time.time_ns() - frames[-1].record.sent_at_ns < 2_000_000_000
+    assert list(input_differences(take, take.show())) == []
+
+
+def test_a_full_disk_ends_the_recording_and_not_the_show(show_file, tmp_path):
+    def no_more_than_16_kb():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    with serving(show_file, tmp_path, "--seconds", "3", preexec_fn=no_more_than_16_kb) as (process, status):
+        ends_s = time.monotonic() + 4
+        drive(process, status, lambda: time.monotonic() > ends_s)
+        _, words = process.communicate(timeout=PATIENCE_S)
+    summary = json.loads((tmp_path / "status.json").read_text())
+    assert process.returncode == 0
+    assert words.count("RECORDING STOPPED after") == 1 and "File too large" in summary["recording_stopped"]
+    assert 0 < summary["frames_recorded"] < summary["frames"]
+    assert len(list(Take(tmp_path / "take.mcap").frames())) == summary["frames_recorded"]
+
+
+def test_what_is_no_take_of_a_show_is_refused(tmp_path, taken):
+    with closing(TakeWriter(tmp_path / "other.mcap")) as writer:
+        writer.datagram(writer.source("osc+udp://127.0.0.1:9000", "osc"), Datagram("", b"/x", 1))
+    with pytest.raises(ConfigError, match="expected a take of a show"):
+        Take(tmp_path / "other.mcap")
+    copy = altered(taken[0], tmp_path, b"\x06\x00\x00\x00format\x01\x00\x00\x001", b"\x06\x00\x00\x00format\x01\x00\x00\x009")
+    with pytest.raises(ConfigError, match="take: format: expected 1.*got '9'"):
+        Take(copy)
+    (tmp_path / "cut.mcap").write_bytes(taken[0].read_bytes()[:300])
+    with pytest.raises(ConfigError, match="show.toml in it|a take of a show"):
+        Take(tmp_path / "cut.mcap")
+
+
+def test_a_scene_that_is_missing_or_another_is_named(taken, tmp_path, show_file):
+    take = Take(taken[0])
+    with pytest.raises(SceneError, match=r"the scene of plane is not at .*nowhere.safetensors: name it with --scene plane=FILE"):
+        take.show({"plane": str(tmp_path / "nowhere.safetensors")})
+    bricks.save(tmp_path / "other.safetensors", plane_scene(depth=1))
+    with pytest.raises(SceneError, match="another scene than the one that .* was made with: expected sha256"):
+        take.show({"plane": str(tmp_path / "other.safetensors")})
+    (tmp_path / "moved.safetensors").write_bytes((show_file.parent / "plane.safetensors").read_bytes())
+    assert take.show({"plane": str(tmp_path / "moved.safetensors")}).places["plane"].file.name == "moved.safetensors"
+
+
+def test_a_record_that_is_no_record_is_an_error_in_words(tmp_path, taken):
+    frame = next(Take(taken[0]).frames())
+    data = msgspec.msgpack.encode(frame.record)
+    assert msgspec.msgpack.decode(data, type=FrameRecord) == frame.record
+    copy = altered(taken[0], tmp_path, data, b"\xc1" + data[1:])
+    with pytest.raises(ConfigError, match=f"{FRAMES}: expected records of frames"):
+        list(Take(copy).frames())
