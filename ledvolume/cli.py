@@ -16,6 +16,8 @@ COMMANDS = {
     "demo": ("ledvolume.commands.demo", "the whole job on this machine, with pictures of it"),
     "serve": ("ledvolume.commands.serve", "render a show and stream it to the wall"),
     "tile": ("ledvolume.commands.tile", "receive one tile: show, save or verify it"),
+    "takes": ("ledvolume.commands.takes", "list takes: slate, timecode, length, frames late"),
+    "inspect": ("ledvolume.commands.inspect", "look at a take: its facts, and a picture of it"),
     "bake": ("ledvolume.commands.bake", "make a scene for the wall from a nerfstudio checkpoint"),
     "listen": ("ledvolume.commands.listen", "print what a camera tracker sends, and why it is refused"),
     "simulate": ("ledvolume.commands.simulate", "send a recorded or built-in camera move, as a tracker would"),

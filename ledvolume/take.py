@@ -12,6 +12,7 @@ to make every frame again. The sums of datagrams and tiles say where two runs pa
 
 import hashlib
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import msgspec
@@ -186,6 +187,52 @@ class Take:
                     raise ConfigError(self.path, FRAMES, "records of frames", str(error)) from None
                 yield TakenFrame(record, datagrams)
                 datagrams = []
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """A take in numbers. frames_lost: in which tracking was held or lost. timecode: of its first frame. trouble: why it ends
+    where it does, if its writer did not close it; lost_bytes: at its end, that could not be read."""
+
+    slate: str
+    timecode: str
+    began_at_ns: int
+    seconds: float
+    frames: int
+    frames_late: int
+    frames_skipped: int
+    frames_lost: int
+    datagrams: int
+    bytes: int
+    lost_bytes: int
+    trouble: str
+
+
+def summary_of(take: Take) -> Summary:
+    """Reads the whole take."""
+    first = last = None
+    frames = late = lost = datagrams = 0
+    for frame in take.frames():
+        last = frame.record
+        first = first or last
+        frames += 1
+        late += last.is_late
+        lost += last.request.camera.tracking in ("held", "lost")
+        datagrams += len(frame.datagrams)
+    span = last.request.index - first.request.index + 1 if first else 0
+    return Summary(
+        slate=take.facts["slate"],
+        timecode=first.request.timecode if first else "",
+        began_at_ns=first.request.present_at_ns if first else 0,
+        seconds=round(float(span / Fraction(take.facts["rate"])), 3),
+        frames=frames,
+        frames_late=late,
+        frames_skipped=span - frames,
+        frames_lost=lost,
+        datagrams=datagrams,
+        bytes=take.path.stat().st_size,
+        lost_bytes=take.lost_bytes,
+        trouble=take.trouble,
+    )
 
 
 def sha256(file: Path) -> str:
