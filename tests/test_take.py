@@ -226,3 +226,46 @@ def test_a_record_that_is_no_record_is_an_error_in_words(tmp_path, taken):
     copy = altered(taken[0], tmp_path, data, b"\xc1" + data[1:])
     with pytest.raises(ConfigError, match=f"{FRAMES}: expected records of frames"):
         list(Take(copy).frames())
+
+
+# ---- takes, inspect
+
+
+def ledvolume(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "ledvolume", *arguments], capture_output=True, text=True, timeout=PATIENCE_S)
+
+
+def test_takes_are_listed_also_those_that_were_cut_off(taken, tmp_path):
+    whole, summary = taken
+    data = whole.read_bytes()
+    (tmp_path / "day 1").mkdir()
+    (tmp_path / "day 1" / "whole.mcap").write_bytes(data)
+    (tmp_path / "half.mcap").write_bytes(data[: len(data) // 2])
+    listed = ledvolume("takes", str(tmp_path), "--json")
+    assert listed.returncode == 0, listed.stderr
+    first, second = (json.loads(line) for line in listed.stdout.splitlines())
+    assert first["slate"] == second["slate"] == "12A take 3"
+    assert (first["frames"], first["frames_late"]) == (summary["frames"], summary["frames_late"])
+    assert first["seconds"] == pytest.approx((summary["frames"] + summary["frames_skipped"]) / 20)
+    assert second["trouble"].startswith("cut off") and 0 < second["frames"] < first["frames"]
+    table = ledvolume("takes", str(tmp_path)).stdout
+    assert "whole.mcap" in table and "12A take 3" in table and "cut off in a record" in table
+
+
+def test_a_file_that_is_no_take_is_told_and_the_others_are_listed(taken, tmp_path):
+    (tmp_path / "a.mcap").write_bytes(b"not a take")
+    (tmp_path / "b.mcap").write_bytes(taken[0].read_bytes())
+    listed = ledvolume("takes", str(tmp_path))
+    assert listed.returncode == 1 and "a.mcap: take: expected an MCAP file" in listed.stderr and "b.mcap" in listed.stdout
+
+
+def test_a_take_is_drawn(taken, tmp_path):
+    from PIL import Image
+
+    done = ledvolume("inspect", str(taken[0]), "--plot", str(tmp_path / "look.png"))
+    assert done.returncode == 0, done.stderr
+    assert "slate            12A take 3" in done.stdout and "source 1         freed+udp" in done.stdout
+    colours = Image.open(tmp_path / "look.png").convert("RGB").getcolors(1 << 20)
+    shades = {colour: count for count, colour in colours}
+    assert shades.get((0x2E, 0x6F, 0xBB), 0) > 200, "the track of predicted poses"
+    assert shades.get((0x22, 0x22, 0x3B), 0) > 500, "the wall"
