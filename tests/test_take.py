@@ -3,6 +3,7 @@
 import json
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ uri = "freed+udp://127.0.0.1:0"
 cameras = { "1" = "A" }
 """
 PATIENCE_S = 60
+Y_0_1 = struct.pack(">f", 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +153,14 @@ def test_one_bit_of_one_datagram_is_found_and_named(taken, tmp_path, what):
     chosen, place, datagram = next(
         (frame, place, datagram)
         for frame in frames
-        for place, (_, datagram) in enumerate(frame.datagrams, 1)
+        for place, (_, datagram) in reversed([*enumerate(frame.datagrams, 1)])
         if datagram.payload.startswith(wanted)
     )
     # the MCAP message of this datagram: log and publish time before its bytes, so that just this one is found
     stamp = datagram.received_at_ns.to_bytes(8, "little") * 2
-    bit = datagram.payload[:-2] + bytes([datagram.payload[-2] ^ 0x10]) + datagram.payload[-1:]
+    flipped = bytearray(datagram.payload)
+    flipped[datagram.payload.index(Y_0_1) + 1 if what == "a pose" else -2] ^= 0x10  # a pose: y becomes 0.094 m
+    bit = bytes(flipped)
     copy = Take(altered(taken[0], tmp_path, stamp + datagram.payload, stamp + bit))
     first, *more = input_differences(copy, copy.show())
     assert (first.index, first.stage) == (chosen.record.request.index, "datagrams")

@@ -3,6 +3,8 @@
   ledvolume inspect 12A-3.mcap                      facts, and 12A-3.png beside the take
   ledvolume inspect 12A-3.mcap --plot out/look.png
   ledvolume inspect 12A-3.mcap --json               facts only, for programs
+
+A take that was cut off is shown as far as it goes.
 """
 
 import argparse
