@@ -106,6 +106,21 @@ def open_sender(uri: str) -> "UdpSender | ZmqSender":
     return _SENDERS[(where := address(uri)).transport](where)
 
 
+def wait_for_any(sources: "Sequence[UdpSource | ZmqSource]", timeout_s: float) -> None:
+    """Sleep until something has arrived at one of them, or until the timeout. The renderer never calls this."""
+    if len(sources) == 1:
+        sources[0].wait(timeout_s)
+    elif all(isinstance(source, UdpSource) for source in sources):
+        select.select([source.waitable for source in sources], [], [], timeout_s)
+    else:
+        import zmq
+
+        poller = zmq.Poller()
+        for source in sources:
+            poller.register(source.waitable, zmq.POLLIN)
+        poller.poll(round(timeout_s * 1000))
+
+
 class UdpSource:
     """A bound UDP socket.
 
@@ -143,6 +158,7 @@ class UdpSource:
             self._socket.close()
             raise error if isinstance(error, ConfigError) else _unusable(where, error) from None
         self.port = self._socket.getsockname()[1]
+        self.waitable = self._socket
         self._buffer = bytearray(LARGEST_DATAGRAM)
         self._view = memoryview(self._buffer)
         self._card_names: dict[bytes, str] = {}
@@ -165,9 +181,6 @@ class UdpSource:
     def wait(self, timeout_s: float) -> bool:
         """Sleep until something has arrived; False after the timeout. The renderer never calls this."""
         return bool(select.select([self._socket], [], [], timeout_s)[0])
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
 
     def close(self) -> None:
         self._socket.close()
@@ -235,6 +248,7 @@ class ZmqSource:
         self._socket.maxmsgsize = LARGEST_DATAGRAM
         self._socket.subscribe(where.options.get("topic", ""))
         self._zmq = zmq
+        self.waitable = self._socket
         _attach(self._socket, where, is_binding=where.options.get("bind") == "1")
 
     def drain(self, limit: int = DRAIN_LIMIT) -> list[Datagram]:
