@@ -28,6 +28,7 @@ from ledvolume.errors import ConfigError, OutputError
 from ledvolume.frame import FrameRequest
 from ledvolume.outputs import Output, open_output
 from ledvolume.protocols import open_decoder
+from ledvolume.protocols.advice import what_to_check
 from ledvolume.render.context import create_context
 from ledvolume.render.renderer import OUTER_STEPS_MOST, QUALITIES, Place, Renderer
 from ledvolume.report import Report
@@ -210,13 +211,20 @@ def refusal_warnings(inputs: schedule.Inputs, told: set[str]) -> list[str]:
     """What to say of kinds of refusal that are not in `told` yet; they are then."""
     rejects = inputs.rejects()
     new = rejects.keys() - told
-    told |= new
-    return [
+    flooded = [source for source, _ in inputs.sources if source.flooded and f"flooded {source.uri}" not in told]
+    told |= new | {f"flooded {source.uri}" for source in flooded}
+    warnings = [
         f"poses of camera {', '.join(sorted(inputs.unknown)[:4])} are refused: the show has {', '.join(inputs.timelines)} ([[camera]] id)"
         if reason == "unknown-camera"
-        else f"poses are refused, {reason}: docs/tracking.md says what to check, `ledvolume listen` shows the datagrams"
+        else f"poses are refused, {reason}: {what_to_check(reason)}; `ledvolume listen` shows the datagrams"
         for reason in sorted(new)
     ]
+    for source in flooded:
+        [(sender, _)] = source.senders.most_common(1) or [("its sender", 0)]
+        warnings.append(
+            f"{source.uri} is flooded: more comes than a frame can take, most of it from {sender}. The newest are taken"
+        )
+    return warnings
 
 
 def warm_up(renderer: Renderer, show: Show) -> None:

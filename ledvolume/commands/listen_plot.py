@@ -107,7 +107,16 @@ def _draw(block, health: SourceHealth, camera: CameraHealth, track: np.ndarray, 
     for axes in (above_left, below_left, below_right):
         if len(refused):
             rug = axes.get_xaxis_transform()
-            axes.plot(refused, np.full(len(refused), 0.02), "|", color=REFUSED, markersize=9, transform=rug, label="refused")
+            axes.plot(
+                refused,
+                np.full(len(refused), 0.02),
+                "|",
+                color=REFUSED,
+                markersize=10,
+                markeredgewidth=1.8,
+                transform=rug,
+                label="refused",
+            )
         axes.set_xlabel("seconds")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="upper right", frameon=False, ncols=4, fontsize=9)

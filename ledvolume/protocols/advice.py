@@ -1,6 +1,6 @@
 """What to check when a decoder refuses (ProtocolError.reason) or flags what it takes: in words for people on set.
 
-The one place for these words: `listen` and docs/tracking.md have them from here. A test looks that no reason is missing.
+The one place for these words, for `listen` and `serve`; docs/tracking.md has the same in short. Tests look that none is missing.
 """
 
 _OTHER = "another program sends to this port, or the sender is broken; is the protocol of the address right?"
@@ -56,11 +56,11 @@ WHAT_IT_MEANS = {
 
 def what_to_check(reason: str) -> str:
     """What to look at when messages are refused for this reason."""
-    return WHAT_TO_CHECK.get(reason, "docs/tracking.md")
+    return WHAT_TO_CHECK.get(reason, "docs/tracking.md says what to check")
 
 
 def what_it_means(flag: str) -> str:
     """What was done about messages with this flag."""
     if flag.startswith("version-"):
         return f"read as OpenTrackIO 1.0.1, though it says {flag.removeprefix('version-')}"
-    return WHAT_IT_MEANS.get(flag, "docs/tracking.md")
+    return WHAT_IT_MEANS.get(flag, "docs/tracking.md says what it means")
