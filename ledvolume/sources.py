@@ -32,7 +32,7 @@ from ledvolume.errors import ConfigError
 LARGEST_DATAGRAM = 65536
 DRAIN_LIMIT = 256
 NEWEST_LIMIT = 128  # of OSC 2.4 ms of decoding, of OpenTrackIO 5 ms; 3000 datagrams/s at 24 fps
-RECEIVE_LIMIT = 2560  # 6.5 ms, all that fits into the kernel's queue: in whatever flood, the newest is that old at most
+RECEIVE_LIMIT = 2560  # 6.5 ms: all that fits into the kernel's queue, so that the newest is among them
 # Linux doubles it: 2520 small datagrams, 910 of 1400 bytes; 50 ms of 50 000 a second. net.core.rmem_max may hold it down
 RECEIVE_BUFFER_BYTES = 1 << 20
 ZMQ_QUEUE = 1024
