@@ -27,7 +27,8 @@ CONVERGED_MM = 1e-9  # a solution that is off by more is none
 MOST_STEPS = 50  # of Newton's method; lenses take 3 or 4
 _SCALES = np.append(0, np.geomspace(1 / 1024, 1, 320))  # of a radius: where folds are looked for, 2 % apart
 _FRACTIONS = np.linspace(0, 1, 257)  # of the step in which one was found
-_SIDE = np.linspace(-1, 1, 17)[:-1]
+_UNKNOWN = complex(np.nan, np.nan)
+_SIDE = np.linspace(-1, 1, 33)[:-1]
 _SQUARE = np.concatenate([_SIDE - 1j, 1 + 1j * _SIDE, 1j - _SIDE, -1 - 1j * _SIDE])  # the border of a picture, corners too
 
 
@@ -94,7 +95,7 @@ def view_overscan(lens: Lens, about_mm: tuple[float, float] = (0.0, 0.0)) -> flo
 
 
 def seen_border(lens: Lens) -> np.ndarray:
-    """ε_u of the sensor's border, 64 points in a ring, (64, 2) mm; not to be written to."""
+    """ε_u of the sensor's border, 128 points in a ring, (128, 2) mm; not to be written to."""
     return _seen_border(lens.distortion, lens.projection_offset_mm, lens.sensor_mm)
 
 
@@ -150,7 +151,7 @@ def _bent(distortion: Distortion, z: np.ndarray) -> np.ndarray:
     r = np.abs(z)
     _, _, fold = _along_a_ray(distortion, _farthest(r))
     value, _, _ = _with_derivative(distortion, z)
-    return value if fold == np.inf else np.where(r < fold, value, np.nan)
+    return value if fold == np.inf else np.where(r < fold, value, _UNKNOWN)
 
 
 def _unbent(distortion: Distortion, bent: np.ndarray) -> np.ndarray:
@@ -164,12 +165,12 @@ def _unbent(distortion: Distortion, bent: np.ndarray) -> np.ndarray:
             break
     value, a, b = _with_derivative(distortion, z)
     solved = (np.abs(value - bent) <= CONVERGED_MM) & (a > np.abs(b)) & (np.abs(z) < fold)
-    return np.where(solved, z, np.nan)
+    return np.where(solved, z, _UNKNOWN)
 
 
 def _unbent_roughly(distortion: Distortion, bent: np.ndarray) -> tuple[np.ndarray, float]:
-    """z with P(z) = bent, to about a ten-thousandth: the radial part from a table, the tangential one by one step. And the
-    fold, if it is near. NaN where the radial part does not reach."""
+    """z with P(z) = bent, to about a ten-thousandth: the radial part from a table, the tangential one by a step or two. And
+    the fold, if it is near. NaN where the radial part does not reach."""
     r = np.abs(bent)
     farthest = _farthest(r)
     within = 2 * farthest
@@ -178,7 +179,11 @@ def _unbent_roughly(distortion: Distortion, bent: np.ndarray) -> tuple[np.ndarra
         within *= 2
         radii, lengths, fold = _along_a_ray(distortion, within)
     z = bent * (np.interp(r, lengths, radii, right=np.nan) / np.where(r > 0, r, 1))
-    return _nearer(distortion, bent, z) if any(distortion.tangential) else z, fold
+    for _ in range(5 if any(distortion.tangential) else 0):
+        before, z = z, _nearer(distortion, bent, z)
+        if not np.any(np.abs(z - before) > farthest / 100):  # the next one would be the square of it
+            break
+    return z, fold
 
 
 def _nearer(distortion: Distortion, bent: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -225,7 +230,7 @@ def _lengths(distortion: Distortion, radii: np.ndarray) -> tuple[np.ndarray, np.
     """R r, and whether P rises there in every direction, with the tangential part at its worst."""
     s = radii * radii
     ratio, slope, below = _radial(distortion.radial, s)
-    rise = np.minimum(ratio, ratio + 2 * slope * s) - 6 * abs(_tangential(distortion)) * radii
+    rise = np.minimum(ratio, ratio + 2 * slope * s) - 6 * np.abs(_tangential(distortion)) * radii
     return ratio * radii, (rise > 0) & (below > 0)
 
 
