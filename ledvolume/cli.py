@@ -18,6 +18,7 @@ COMMANDS = {
     "tile": ("ledvolume.commands.tile", "receive one tile: show, save or verify it"),
     "bake": ("ledvolume.commands.bake", "make a scene for the wall from a nerfstudio checkpoint"),
     "listen": ("ledvolume.commands.listen", "print what a camera tracker sends, and why it is refused"),
+    "lens": ("ledvolume.commands.lens", "look at a lens table: stations, overscan, the bent picture"),
     "simulate": ("ledvolume.commands.simulate", "send a recorded or built-in camera move, as a tracker would"),
 }
 
