@@ -25,8 +25,8 @@ DistortionModel = Literal["Brown-Conrady D-U", "Brown-Conrady U-D"]
 
 CONVERGED_MM = 1e-9  # a solution that is off by more is none
 MOST_STEPS = 50  # of Newton's method; lenses take 3 or 4
-_SCALES = np.append(0, np.geomspace(1 / 1024, 1, 320))  # of a radius: where folds are looked for, 2 % apart
-_FRACTIONS = np.linspace(0, 1, 257)  # of the step in which one was found
+_HARMLESS = 0.005  # what a term may be worth for 16 of them together to fold nothing
+_FRACTIONS = np.linspace(0, 1, 257)  # of a radius: where folds are looked for
 _UNKNOWN = complex(np.nan, np.nan)
 _SIDE = np.linspace(-1, 1, 33)[:-1]
 _SQUARE = np.concatenate([_SIDE - 1j, 1 + 1j * _SIDE, 1j - _SIDE, -1 - 1j * _SIDE])  # the border of a picture, corners too
@@ -212,7 +212,10 @@ def _with_derivative(distortion: Distortion, z: np.ndarray) -> tuple[np.ndarray,
 
 def _along_a_ray(distortion: Distortion, within: float) -> tuple[np.ndarray, np.ndarray, float]:
     """Radii up to `within` or to the fold before it, where the radial part takes them, and the fold (inf: none)."""
-    radii = within * _SCALES
+    radii = within * _FRACTIONS
+    harmless = _harmless_mm(distortion.radial)
+    if harmless < radii[1]:  # no lens, or a point very far off: at every scale then
+        radii = np.append(0, np.geomspace(max(harmless, 1e-300), within, 1024))
     lengths, rises = _lengths(distortion, radii)
     if rises.all():
         return radii, lengths, np.inf
@@ -224,6 +227,11 @@ def _along_a_ray(distortion: Distortion, within: float) -> tuple[np.ndarray, np.
         low, high = between[i - 1], between[i]
     radii = np.append(radii[:first], low)
     return radii, _lengths(distortion, radii)[0], float(low)
+
+
+def _harmless_mm(radial: tuple[float, ...]) -> float:
+    """The radius up to which no term k rⁿ is worth more than _HARMLESS · 2/n, so that no fold can hide there."""
+    return min(((_HARMLESS / (i // 2 + 1) / abs(k)) ** (0.5 / (i // 2 + 1)) for i, k in enumerate(radial) if k), default=np.inf)
 
 
 def _lengths(distortion: Distortion, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

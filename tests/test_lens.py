@@ -27,7 +27,9 @@ from ledvolume.lens import (
 )
 from ledvolume.opencv_lens import from_opencv, to_opencv
 from ledvolume.pose import Pose, pan_tilt_roll
+from ledvolume.protocols import open_decoder
 from ledvolume.protocols.opentrackio_sample import camera_sample
+from ledvolume.sources import Datagram
 from ledvolume.timeline import Timeline
 
 DU, UD = "Brown-Conrady D-U", "Brown-Conrady U-D"
@@ -445,3 +447,29 @@ def test_samples_that_report_different_things_are_interpolated_all_the_same():
     assert timeline.rejects == {"implausible-jump": 1}  # from 50 to the show's 35 mm at once
     for at_ns in range(0, 60_000_000, 1_000_000):
         assert timeline.camera_at(at_ns).lens.sensor_mm == (36.0, 24.0)
+
+
+WORTHLESS = {
+    "an offset that no sensor has": LensReading(projection_offset_mm=(0.0, 101.0)),
+    "an unknown offset": LensReading(projection_offset_mm=(math.nan, 0.0)),
+    "a centre that no sensor has": LensReading(distortion=Distortion((1e-4,), (), (-101.0, 0.0))),
+    "an endless coefficient": LensReading(distortion=Distortion((math.inf,))),
+    "seventeen coefficients": LensReading(distortion=Distortion((0.0,) * 17)),
+}
+
+
+@pytest.mark.parametrize("reading", WORTHLESS.values(), ids=WORTHLESS.keys())
+def test_a_lens_that_cannot_be_is_refused_with_its_pose(reading):
+    decoder = open_decoder("native")
+    sample = CameraSample("A", 10**18, 10**18, Pose(), reading)
+    assert decoder.decode(Datagram("test", msgspec.msgpack.encode(sample), 10**18)) == []
+    assert decoder.rejects == {"bad-lens": 1}
+
+
+def test_a_tracker_that_streams_nonsense_gets_a_wide_footprint_and_a_picture():
+    sample = msgspec.structs.replace(camera_sample(SMPTE_EXAMPLE), camera_id="A")
+    timeline = Timeline(Rig("A", Lens(35.0, (36.0, 24.0))))
+    timeline.add(sample)
+    camera = timeline.camera_at(sample.captured_at_ns)
+    assert camera.lens.distortion == sample.lens.distortion and camera.lens.projection_offset_mm == (0.1, 0.2)
+    assert needed_overscan(camera.lens, 0.1) == math.inf

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledvolume.camera import CameraSample, LensReading, Rig, lens_of
+from ledvolume.cli import main
 from ledvolume.config import load_show
 from ledvolume.errors import ConfigError
 from ledvolume.lens import Distortion, Lens, undistorted
@@ -307,3 +308,46 @@ def test_a_show_names_the_table_of_a_camera(tmp_path):
     with pytest.raises(ConfigError) as refused:
         load_show(show)
     assert refused.value.key == "camera[0].lens_table" and "stations[1]" in refused.value.got
+
+
+# ---- the command
+
+
+def test_the_command_shows_stations_and_draws_the_picture(tmp_path, capsys):
+    file, picture = tmp_path / "lens.json", tmp_path / "out" / "lens.png"
+    file.write_bytes(as_json(ZOOM))
+    words = ["lens", str(file), "--sensor", "36,24", "--at", "0.5,0.5", "--plot", str(picture)]
+    assert main(words) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "lens.json: 8 stations, 3 zooms"
+    # 2e-4 · 468 mm² in the corner, 21.633 mm from the middle
+    assert "20.000 mm" in said[1] and "overscan 1.0936" in said[1] and "corner  2.025 mm" in said[1]
+    assert said[-2].split() == said[5].split() and "41.000 mm" in said[-2]  # the station at 0.5, 0.5
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_names_a_polynomial_that_folds(tmp_path, capsys):
+    file = tmp_path / "lens.json"
+    file.write_bytes(as_json(table(Station(20.0, distortion=bent(-0.01)))))
+    assert main(["lens", str(file), "--sensor", "36,24"]) == 0
+    assert "FOLDS INSIDE THE SENSOR" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["--sensor", "36x24"], "expected two numbers with a comma"),
+        (["--sensor", "0,24"], "--sensor: expected width,height in mm"),
+        (["--at", "0.5,2"], "--at: expected two encoders"),
+        (["--plot", "PNG"], "--sensor: expected the sensor's size"),
+    ],
+)
+def test_a_wrong_word_is_named(words, told, tmp_path, capsys):
+    file = tmp_path / "lens.json"
+    file.write_bytes(as_json(ONE))
+    words = [word.replace("PNG", str(tmp_path / "a.png")) for word in words]
+    try:
+        status = main(["lens", str(file), *words])
+    except SystemExit as end:
+        status = end.code
+    assert status == 2 and told in capsys.readouterr().err
