@@ -125,7 +125,8 @@ def _seen_border(distortion: Distortion, projection_offset_mm: tuple[float, floa
             if distortion.model == "Brown-Conrady D-U":
                 border = _bent(distortion, border - centre) + centre
             else:
-                border = _unbent_roughly(distortion, border - centre)[0] + centre
+                rough, fold = _unbent_roughly(distortion, border - centre)
+                border = (rough if fold == np.inf else _unbent(distortion, border - centre)) + centre
     seen = border.view(np.float64).reshape(-1, 2)
     seen.flags.writeable = False
     return seen
@@ -170,7 +171,7 @@ def _unbent(distortion: Distortion, bent: np.ndarray) -> np.ndarray:
 
 def _unbent_roughly(distortion: Distortion, bent: np.ndarray) -> tuple[np.ndarray, float]:
     """z with P(z) = bent, to about a ten-thousandth: the radial part from a table, the tangential one by a step or two. And
-    the fold, if it is near. NaN where the radial part does not reach."""
+    the fold, if one is near (inf: none): then what lies beyond is put to its edge."""
     r = np.abs(bent)
     farthest = _farthest(r)
     within = 2 * farthest
@@ -178,7 +179,7 @@ def _unbent_roughly(distortion: Distortion, bent: np.ndarray) -> tuple[np.ndarra
     while fold == np.inf and lengths[-1] < farthest and within < 1e4 * farthest:
         within *= 2
         radii, lengths, fold = _along_a_ray(distortion, within)
-    z = bent * (np.interp(r, lengths, radii, right=np.nan) / np.where(r > 0, r, 1))
+    z = bent * (np.interp(r, lengths, radii) / np.where(r > 0, r, 1))
     for _ in range(5 if any(distortion.tangential) else 0):
         before, z = z, _nearer(distortion, bent, z)
         if not np.any(np.abs(z - before) > farthest / 100):  # the next one would be the square of it

@@ -192,7 +192,7 @@ def test_any_lens_there_and_back(any_lens):
     assert known.any() and off_mm(back[known], points[known]) <= THERE_AND_BACK_MM
 
 
-@given(lenses(0.03))
+@given(lenses(0.01))
 def test_a_mild_lens_has_no_gaps(mild):
     assert np.isfinite(undistorted(mild, sensor(mild))).all() and np.isfinite(distorted(mild, sensor(mild))).all()
     assert view_overscan(mild) < 1.5
