@@ -3,27 +3,14 @@
 Camera axes: X right, Y forward, Z up, origin at the lens' entrance pupil (docs/frames.md).
 """
 
+import math
 from typing import Literal
 
 import msgspec
 
+from ledvolume.lens import Distortion, Lens
+from ledvolume.lens_table import LensTable, station_at
 from ledvolume.pose import Pose
-
-DistortionModel = Literal["Brown-Conrady D-U", "Brown-Conrady U-D"]
-
-
-class Distortion(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a lens bends the picture: OpenLensIO 1.0.1 (lens.py has the formulas). Coefficients in powers of 1/mm.
-
-    radial: k1, k2, … as OpenLensIO counts them: odd ones above the fraction's line, even ones below it.
-    offset_mm: ΔC, the centre of distortion from the projection's centre, right and down. model: which way the polynomial
-    goes, from distorted to undistorted points (D-U, the standard's default) or the other way.
-    """
-
-    radial: tuple[float, ...] = ()
-    tangential: tuple[float, ...] = ()
-    offset_mm: tuple[float, float] = (0.0, 0.0)
-    model: DistortionModel = "Brown-Conrady D-U"
 
 
 class LensReading(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,29 +49,18 @@ class CameraSample(msgspec.Struct, frozen=True):
     timecode: str = ""
 
 
-class Lens(msgspec.Struct, frozen=True):
-    """A lens in one state, in OpenLensIO's meanings (SMPTE RIS-OSVP 1.0.1).
-
-    projection_offset_mm: where the optical axis meets the sensor, right and down from its centre.
-    entrance_pupil_m: + toward the object, from the tracked point (here: from the sensor plane) along +Y.
-    """
-
-    focal_length_mm: float
-    sensor_mm: tuple[float, float]
-    projection_offset_mm: tuple[float, float] = (0.0, 0.0)
-    entrance_pupil_m: float = 0.0
-    focus_distance_m: float | None = None
-    distortion: Distortion = Distortion()
-
-
 class Rig(msgspec.Struct, frozen=True):
-    """What is fixed about one physical camera: registration, hand-eye, lens, the tracker's own latency."""
+    """What is fixed about one physical camera: registration, hand-eye, lens, the tracker's own latency.
+
+    lens: where neither the table nor the tracker says anything.
+    """
 
     camera_id: str
     lens: Lens
     stage_from_world: Pose = Pose()
     tracker_from_camera: Pose = Pose()
     latency_ns: int = 0
+    lens_table: LensTable | None = None
 
 
 Tracking = Literal["measured", "predicted", "held", "lost"]
@@ -106,16 +82,41 @@ class Camera(msgspec.Struct, frozen=True):
 
 
 def entrance_pupil(rig: Rig, world_from_tracker: Pose, reading: LensReading) -> tuple[Pose, Lens]:
-    """stage_from_camera at the entrance pupil, and the lens as the reading has it.
+    """stage_from_camera at the entrance pupil, and the lens as lens_of has it.
 
     Chain: stage_from_world · world_from_tracker · tracker_from_camera · (0, entrance_pupil_m, 0).
     """
-    pupil_m = rig.lens.entrance_pupil_m if reading.entrance_pupil_m is None else reading.entrance_pupil_m
-    focal_mm = reading.focal_length_mm or rig.lens.focal_length_mm
-    focus_m = reading.focus_distance_m or rig.lens.focus_distance_m
-    lens = Lens(focal_mm, rig.lens.sensor_mm, rig.lens.projection_offset_mm, pupil_m, focus_m)
-    forward = Pose(position_m=(0.0, pupil_m, 0.0))
+    lens = lens_of(rig, reading)
+    forward = Pose(position_m=(0.0, lens.entrance_pupil_m, 0.0))
     return rig.stage_from_world @ world_from_tracker @ rig.tracker_from_camera @ forward, lens
+
+
+def lens_of(rig: Rig, reading: LensReading) -> Lens:
+    """The lens at a reading. Each value is the lens table's at the reading's encoders; else the reading's own; else the rig's.
+
+    The table was measured with this lens on this body, a tracker's values are those of a make of lenses, or nominal: so the
+    table is believed in what it holds. Without the encoders that it needs it says nothing (lens_table.trouble).
+    """
+    lens, table = rig.lens, rig.lens_table
+    values = {
+        "focal_length_mm": reading.focal_length_mm or None,
+        "projection_offset_mm": reading.projection_offset_mm,
+        "entrance_pupil_m": reading.entrance_pupil_m,
+        "focus_distance_m": reading.focus_distance_m or None,
+        "distortion": reading.distortion,
+    }
+    station = None if table is None else station_at(table, reading.zoom_encoder, reading.focus_encoder)
+    if station is not None:
+        pupil_mm, focus_m = station.entrance_pupil_mm, station.focus_distance_m
+        held = {
+            "focal_length_mm": station.focal_length_mm,
+            "projection_offset_mm": station.projection_offset_mm,
+            "entrance_pupil_m": None if pupil_mm is None else pupil_mm / 1000,
+            "focus_distance_m": math.inf if focus_m == "infinity" else focus_m,
+            "distortion": station.distortion,
+        }
+        values |= {name: value for name, value in held.items() if value is not None}
+    return msgspec.structs.replace(lens, **{name: value for name, value in values.items() if value is not None})
 
 
 def view_tangents(lens: Lens) -> tuple[float, float, float, float]:

@@ -20,6 +20,7 @@ COMMANDS = {
     "inspect": ("ledvolume.commands.inspect", "look at a take: its facts, and a picture of it"),
     "bake": ("ledvolume.commands.bake", "make a scene for the wall from a nerfstudio checkpoint"),
     "listen": ("ledvolume.commands.listen", "print what a camera tracker sends, and why it is refused"),
+    "lens": ("ledvolume.commands.lens", "look at a lens table: stations, overscan, the bent picture"),
     "simulate": ("ledvolume.commands.simulate", "send a recorded or built-in camera move, as a tracker would"),
 }
 

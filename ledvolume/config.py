@@ -5,21 +5,23 @@ outputs. configs/demo.toml is the annotated example; docs/show.md lists every ke
 What is refused is refused with file, key path, what was expected and what was got.
 """
 
-import difflib
 import math
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import get_args
 
 import msgspec
 
-from ledvolume.camera import Lens, Rig
+from ledvolume.camera import Rig
 from ledvolume.clock import SECOND_NS, frame_rate
 from ledvolume.errors import ConfigError
 from ledvolume.frustum import Footprint
+from ledvolume.lens import Distortion, Lens, view_overscan
+from ledvolume.lens_table import LensTable, lens_table_of
 from ledvolume.outputs.pixels import PixelFormat
 from ledvolume.pose import Pose, Similarity, canonical, pan_tilt_roll
 from ledvolume.protocols import Reading, checked_profile
@@ -35,6 +37,7 @@ from ledvolume.show_file import (
     TrackingTable,
 )
 from ledvolume.stage import Arc, Flat, Stage, Surface, WallTile, cut, facing
+from ledvolume.struct_file import convert
 from ledvolume.timeline import Limits
 
 
@@ -58,7 +61,8 @@ class SourceSpec(msgspec.Struct, frozen=True):
 class Show(msgspec.Struct, frozen=True):
     """A show, checked; radians, nanoseconds, absolute files. start: the place that is put up first.
 
-    text, instead: what the show was read from, for recordings: the file's bytes and the keys that stood in for its own.
+    text, instead, files: what the show was read from, for recordings: the file's bytes, the keys that stood in for its own,
+    and the lens tables that it names, by these names.
     The camera on air is the first of `stage.rigs`. initial: camera id → stage_from_camera before the tracker speaks.
     lead_ns: how long before it is shown a frame is decided; default one frame.
     """
@@ -79,6 +83,7 @@ class Show(msgspec.Struct, frozen=True):
     quality: str
     text: bytes = b""
     instead: dict = {}
+    files: dict[str, bytes] = {}
 
 
 def load_show(path: Path | str, **instead) -> Show:
@@ -90,43 +95,25 @@ def load_show(path: Path | str, **instead) -> Show:
     return show_of(text, path, **instead)
 
 
-def show_of(text: bytes, path: Path | str, **instead) -> Show:
-    """The show that a file at `path` with this text would be. Raises ConfigError."""
+def show_of(text: bytes, path: Path | str, files: Mapping[str, bytes] = MappingProxyType({}), **instead) -> Show:
+    """The show that a file at `path` with this text would be. files: by the name in the show, in place of those on the disk.
+    Raises ConfigError."""
     path = Path(path)
     try:
         raw = tomllib.loads(text.decode()) | instead
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(path, "file", "valid TOML", str(error)) from error
-    for key, value in _numbers(raw, ""):
-        if not math.isfinite(value):
-            raise ConfigError(path, key, "a finite number", value)
-    return msgspec.structs.replace(show(path, convert(path, raw, ShowFile)), text=text, instead=instead)
+    return msgspec.structs.replace(show(path, convert(path, raw, ShowFile), files), text=text, instead=instead)
 
 
-def convert(path: Path, raw: dict, kind: type):
-    """Raw TOML to a struct. Raises ConfigError with the key path and, for a misspelt key, the nearest right one."""
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        message, _, where = str(error).partition(" - at `$")
-        where = where.rstrip("`").lstrip(".")
-        unknown = re.search(r"unknown field `(.+)`", message)
-        missing = re.search(r"missing required field `(.+)`", message)
-        table = _value_at(raw, where)
-        if unknown:
-            known = _keys_at(kind, where)
-            near = difflib.get_close_matches(unknown[1], known, 1, 0.5)
-            expected = f"a key of this table (did you mean `{near[0]}`?)" if near else f"one of {', '.join(known)}"
-            raise ConfigError(path, f"{where}.{unknown[1]}".lstrip("."), expected, table[unknown[1]]) from None
-        if missing:
-            raise ConfigError(path, f"{where}.{missing[1]}".lstrip("."), "this key to be given", "nothing") from None
-        expected = re.sub(r"^Expected |, got .*$|`", "", message)
-        raise ConfigError(path, where, _IN_WORDS.get(expected, expected), table) from None
-
-
-def show(path: Path, table: ShowFile) -> Show:
+def show(path: Path, table: ShowFile, given: Mapping[str, bytes] = MappingProxyType({})) -> Show:
     """Check what types cannot say, and turn the written file into values. Raises ConfigError."""
     folder = path.resolve().parent
+    files = {
+        camera.lens_table: given.get(camera.lens_table) or _read(path, f"camera[{i}].lens_table", camera.lens_table)
+        for i, camera in enumerate(table.camera)
+        if camera.lens_table is not None
+    }
     _unlike(path, "place", "name", [place.name for place in table.place])
     _unlike(path, "stage.surface", "name", [surface.name for surface in table.stage.surface])
     _unlike(path, "camera", "id", [camera.id for camera in table.camera])
@@ -144,7 +131,7 @@ def show(path: Path, table: ShowFile) -> Show:
     rate = _told_by(path, "rate", frame_rate, str(table.rate))
     lead_ns = round(SECOND_NS / rate) if table.lead_ms is None else round(table.lead_ms * 1e6)
     tiles = [tile for i, s in enumerate(table.stage.surface) for tile in _tiles(path, f"stage.surface[{i}]", s)]
-    rigs = tuple(_rig(path, f"camera[{i}]", camera) for i, camera in enumerate(table.camera))
+    rigs = tuple(_rig(path, f"camera[{i}]", camera, files) for i, camera in enumerate(table.camera))
     at_centre = Pose(position_m=zone.centre_m)
     return Show(
         file=path.resolve(),
@@ -164,6 +151,7 @@ def show(path: Path, table: ShowFile) -> Show:
         footprint=table.footprint,
         pixel_format=table.pixel_format,
         quality=table.quality,
+        files=files,
     )
 
 
@@ -184,11 +172,31 @@ def _place(path: Path, key: str, table: PlaceTable) -> PlaceSpec:
     return PlaceSpec(Path(table.file), field_from_stage, table.near_m, 2.0**table.exposure_stops, table.credit)
 
 
-def _rig(path: Path, key: str, table: CameraTable) -> Rig:
+def _read(path: Path, key: str, name: str) -> bytes:
+    try:
+        return (path.resolve().parent / name).read_bytes()
+    except OSError:
+        raise ConfigError(path, key, "the file of a lens table, relative to the show", name) from None
+
+
+def _rig(path: Path, key: str, table: CameraTable, files: dict[str, bytes]) -> Rig:
     lens = Lens(table.focal_length_mm, table.sensor_mm, table.projection_offset_mm, table.entrance_pupil_mm / 1000)
     stage_from_world = _pose(path, f"{key}.stage_from_world", table.stage_from_world)
     tracker_from_camera = _pose(path, f"{key}.tracker_from_camera", table.tracker_from_camera)
-    return Rig(table.id, lens, stage_from_world, tracker_from_camera, round(table.latency_ms * 1e6))
+    lens_table = None if table.lens_table is None else _lens_table(path, f"{key}.lens_table", table, files)
+    return Rig(table.id, lens, stage_from_world, tracker_from_camera, round(table.latency_ms * 1e6), lens_table)
+
+
+def _lens_table(path: Path, key: str, table: CameraTable, files: dict[str, bytes]) -> LensTable:
+    """Its own file's mistakes are told of that file; that it does not fit this camera, of the show."""
+    lens_table = lens_table_of(files[table.lens_table], path.resolve().parent / table.lens_table)
+    for i, station in enumerate(lens_table.stations):
+        offset_mm = station.projection_offset_mm or table.projection_offset_mm
+        distortion = station.distortion or Distortion()
+        if view_overscan(Lens(station.focal_length_mm, table.sensor_mm, offset_mm, distortion=distortion)) == math.inf:
+            expected = f"distortion that holds for all of this sensor, {table.sensor_mm[0]:g} × {table.sensor_mm[1]:g} mm"
+            raise ConfigError(path, key, expected, f"{table.lens_table}, stations[{i}]: it folds within")
+    return lens_table
 
 
 def _limits(path: Path, table: TrackingTable, lead_ns: int) -> Limits:
@@ -261,36 +269,3 @@ def _told_by(path: Path, key: str, check, *values):
     except ConfigError as error:
         where = key if error.key in ("rate", "preset", "messages", "[[messages]]") else f"{key}.{error.key}"
         raise ConfigError(path, where, error.expected, error.got) from None
-
-
-def _numbers(raw, key: str) -> Iterator[tuple[str, float]]:
-    """Every floating-point number of the raw file with its key path."""
-    if isinstance(raw, float):
-        yield key, raw
-    elif isinstance(raw, dict):
-        for name, value in raw.items():
-            yield from _numbers(value, f"{key}.{name}".lstrip("."))
-    elif isinstance(raw, list):
-        for i, value in enumerate(raw):
-            yield from _numbers(value, f"{key}[{i}]")
-
-
-def _value_at(raw, where: str):
-    """The value that a key path like `stage.surface[0].size_m` names."""
-    for name, index in _PATH.findall(where):
-        raw = raw[name] if name else raw[int(index)]
-    return raw
-
-
-def _keys_at(kind: type, where: str) -> list[str]:
-    """The keys that the table at a key path may have."""
-    info = msgspec.inspect.type_info(kind)
-    for name, _ in _PATH.findall(where):
-        info = next(f.type for f in info.fields if f.encode_name == name) if name else info.item_type
-        if isinstance(info, msgspec.inspect.UnionType):
-            info = next(t for t in info.types if isinstance(t, msgspec.inspect.StructType))
-    return [f.encode_name for f in info.fields]
-
-
-_PATH = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
-_IN_WORDS = {"float": "a number", "int": "a whole number", "str": "text in quotes", "array": "a list", "object": "a table"}

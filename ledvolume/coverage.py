@@ -1,8 +1,9 @@
 """Does the footprint cover what the lens sees? How much overscan a frame needs, and afterwards: was it enough?
 
-A frame is drawn for where the camera is expected to be. Until it is shown the camera may turn otherwise, by at most about
-its turn rate times the age of the newest pose: so much wider is the footprint made. Later, when poses from both sides of
-the frame's instant have come, the camera that was drawn is compared with the one that was there. Pure: no clock is read.
+A lens that bends the picture into a barrel sees more than a pinhole of its focal length (lens.py). And a frame is drawn for
+where the camera is expected to be: until it is shown the camera may turn otherwise, by at most about its turn rate times the
+age of the newest pose. So much wider is the footprint made. Later, when poses from both sides of the frame's instant have
+come, the camera that was drawn is compared with the one that was there. Pure: no clock is read.
 """
 
 import math
@@ -13,13 +14,13 @@ import numpy as np
 from ledvolume.camera import Camera, Lens, view_tangents
 from ledvolume.frame import FrameRequest
 from ledvolume.frustum import Footprint
+from ledvolume.lens import seen_border, view_overscan
 from ledvolume.timeline import Timeline
 
 RATE_OVER_NS = 20_000_000
 WIDEST_RAD = math.radians(80)  # half a view: tangents beyond are no picture
 REMEMBERED = 100_000  # frames that percentiles are taken over
 SETTLED_BY_NS = 1_000_000_000  # a frame whose instant no pose has reached by then is not judged
-_BORDER = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y]
 
 
 def turn_rad(timeline: Timeline, camera: Camera, present_at_ns: int) -> float:
@@ -31,10 +32,17 @@ def turn_rad(timeline: Timeline, camera: Camera, present_at_ns: int) -> float:
 
 
 def needed_overscan(lens: Lens, turn: float) -> float:
-    """The multiple of the half view that still holds the view after a turn (rad) about any axis."""
-    left, right, bottom, top = view_tangents(lens)
-    halves = [math.atan((high - low) / 2) for low, high in ((left, right), (bottom, top))]
-    return max(math.tan(max(min(half + turn, WIDEST_RAD), half)) / math.tan(half) for half in halves)
+    """The multiple of the half view that holds all that the bent lens sees, still after a turn (rad) about any axis.
+
+    inf where the lens data fold inside the sensor (lens.py): nobody knows what the lens sees there.
+    """
+    seen = view_overscan(lens)
+    if seen == math.inf:
+        return seen
+    tangents = [side_mm / 2 / lens.focal_length_mm for side_mm in lens.sensor_mm]
+    halves = [math.atan(tangent * seen) for tangent in tangents]
+    turned = [math.tan(max(min(half + turn, WIDEST_RAD), half)) for half in halves]
+    return max(reach / tangent for reach, tangent in zip(turned, tangents))
 
 
 def angle_rad(a: Camera, b: Camera) -> float:
@@ -44,15 +52,15 @@ def angle_rad(a: Camera, b: Camera) -> float:
 
 
 def reached(drawn: Camera, seen: Camera) -> float:
-    """How far the view of `seen` reaches in the picture of `drawn`, in half views of it; inf behind it.
+    """How far the view of `seen`, through its bent lens, reaches in the picture of `drawn`, in half views of it; inf behind it.
 
     Rays to what is far: the few millimetres between two eyes do not matter there.
     """
-    left, right, bottom, top = view_tangents(seen.lens)
-    middle, half = ((left + right) / 2, (bottom + top) / 2), ((right - left) / 2, (top - bottom) / 2)
-    rays = np.array([(middle[0] + x * half[0], 1.0, middle[1] + y * half[1]) for x, y in _BORDER])
+    lens = seen.lens
+    x, y = ((seen_border(lens) - lens.projection_offset_mm) / lens.focal_length_mm).T
+    rays = np.stack([x, np.ones_like(x), -y], -1)
     turned = rays @ (drawn.stage_from_camera.inverse() @ seen.stage_from_camera).matrix()[:3, :3].T
-    if np.any(turned[:, 1] <= 1e-6):
+    if not np.all(turned[:, 1] > 1e-6):  # or not known: NaN
         return math.inf
     left, right, bottom, top = view_tangents(drawn.lens)
     u = np.abs(turned[:, 0] / turned[:, 1] - (left + right) / 2) / ((right - left) / 2)

@@ -54,7 +54,8 @@ def send_on(udp: socket.socket, uri: str, interface: str) -> None:
 
 
 def _cards(uri: str, interface: str | None, group: str) -> dict[str, _Card]:
-    """name → (address or zeros, index or 0): one of them says the card; neither, that the kernel chooses."""
+    """name → (address, index): one of them says the card, neither (zeros) that the kernel chooses. What is sent has the
+    address as its own."""
     cards = network_cards()
     expected = f"the name or the address of a network card of this machine, {', '.join(map(str, cards))}, or all"
     if interface is None:
@@ -66,7 +67,7 @@ def _cards(uri: str, interface: str | None, group: str) -> dict[str, _Card]:
         return {c.name: (bytes(4), c.index) for c in cards if c.is_up and c.takes_multicast}
     for card in cards:
         if interface in (card.name, card.address):
-            return {card.name: (bytes(4), card.index)}
+            return {card.name: (socket.inet_aton(card.address or "0.0.0.0"), card.index)}
     try:
         return {interface: (ipaddress.IPv4Address(interface).packed, 0)}  # a card's second address: the kernel knows it
     except ValueError:

@@ -73,6 +73,10 @@ class Inputs:
             total += timeline.rejects
         return +total
 
+    def lens_flags(self) -> Counter[str]:
+        """What the lens tables had no full answer to, by word (lens_table.trouble)."""
+        return sum((timeline.lens_flags for timeline in self.timelines.values()), Counter())
+
     def close(self) -> None:
         for source, _ in self.sources:
             source.close()

@@ -28,6 +28,7 @@ from ledvolume.errors import ConfigError, OutputError
 from ledvolume.frame import FrameRequest
 from ledvolume.outputs import Output, open_output
 from ledvolume.protocols import open_decoder
+from ledvolume.protocols.advice import what_to_check
 from ledvolume.render.context import create_context
 from ledvolume.render.renderer import OUTER_STEPS_MOST, QUALITIES, Place, Renderer
 from ledvolume.report import Report
@@ -39,6 +40,11 @@ from ledvolume.timeline import Timeline
 
 LINE_EVERY_NS = 250_000_000
 STATUS_EVERY_NS = SECOND_NS
+LENS_WORDS = {
+    "beyond-table": "the lens' rings are beyond the stations of its table: the nearest are used. Measure the ends too",
+    "no-zoom-encoder": "the lens table is NOT used: it has several zooms, and no zoom encoder comes (docs/tracking.md, Lens)",
+    "no-focus-encoder": "the lens table is NOT used: it has several focus stations, and no focus encoder comes (docs/tracking.md, Lens)",
+}
 
 
 def serve(
@@ -156,6 +162,7 @@ class Status:
             **facts,
             "poses_received": self.inputs.accepted,
             "poses_refused": dict(self.inputs.rejects()),
+            "lens_table_flags": dict(self.inputs.lens_flags()),
             "datagrams": self.inputs.datagrams,
             "sources": [_source_status(source) for source, _ in self.inputs.sources],
             "outputs": [{"uri": output.uri, **output.counters()} for output in self.outputs],
@@ -236,16 +243,24 @@ def zone_warnings(show: Show, headers: dict[str, bricks.Header]) -> list[str]:
 
 
 def refusal_warnings(inputs: schedule.Inputs, told: set[str]) -> list[str]:
-    """What to say of kinds of refusal that are not in `told` yet; they are then."""
+    """What to say of kinds of refusal that are not in `told` yet, and of readings that a lens table does not answer; they
+    are then."""
     rejects = inputs.rejects()
-    new = rejects.keys() - told
-    told |= new
-    return [
+    new, unanswered = rejects.keys() - told, inputs.lens_flags().keys() - told
+    flooded = [source for source, _ in inputs.sources if source.flooded and f"flooded {source.uri}" not in told]
+    told |= new | unanswered | {f"flooded {source.uri}" for source in flooded}
+    warnings = [LENS_WORDS[word] for word in sorted(unanswered)] + [
         f"poses of camera {', '.join(sorted(inputs.unknown)[:4])} are refused: the show has {', '.join(inputs.timelines)} ([[camera]] id)"
         if reason == "unknown-camera"
-        else f"poses are refused, {reason}: docs/tracking.md says what to check, `ledvolume listen` shows the datagrams"
+        else f"poses are refused, {reason}: {what_to_check(reason)}; `ledvolume listen` shows the datagrams"
         for reason in sorted(new)
     ]
+    for source in flooded:
+        [(sender, _)] = source.senders.most_common(1) or [("its sender", 0)]
+        warnings.append(
+            f"{source.uri} is flooded: more comes than a frame can take, most of it from {sender}. The newest are taken"
+        )
+    return warnings
 
 
 def warm_up(renderer: Renderer, show: Show) -> None:

@@ -82,13 +82,17 @@ class StageTable(Table):
 
 
 class CameraTable(Table):
-    """What is fixed about one tracked camera. initial: stage_from_camera until the tracker speaks; default: zone's centre."""
+    """What is fixed about one tracked camera. initial: stage_from_camera until the tracker speaks; default: zone's centre.
+
+    lens_table: a file (lens_table.py).
+    """
 
     id: Name
     focal_length_mm: FocalLength
     sensor_mm: tuple[SensorSide, SensorSide]
     projection_offset_mm: tuple[Millimetres, Millimetres] = (0.0, 0.0)
     entrance_pupil_mm: Millimetres = 0.0
+    lens_table: str | None = None
     latency_ms: Milliseconds = 0.0
     stage_from_world: PoseTable = PoseTable()
     tracker_from_camera: PoseTable = PoseTable()

@@ -32,8 +32,9 @@ from ledvolume.errors import ConfigError
 LARGEST_DATAGRAM = 65536
 DRAIN_LIMIT = 256
 NEWEST_LIMIT = 128  # of OSC 2.4 ms of decoding, of OpenTrackIO 5 ms; 3000 datagrams/s at 24 fps
-RECEIVE_LIMIT = 2560  # 6.5 ms, all that fits into the kernel's queue: in whatever flood, the newest is that old at most
-RECEIVE_BUFFER_BYTES = 1 << 20  # Linux doubles it: 2520 small datagrams, 910 of 1400 bytes; 50 ms of 50 000 a second
+RECEIVE_LIMIT = 2560  # 6.5 ms: all that fits into the kernel's queue, so that the newest is among them
+# Linux doubles it: 2520 small datagrams, 910 of 1400 bytes; 50 ms of 50 000 a second. net.core.rmem_max may hold it down
+RECEIVE_BUFFER_BYTES = 1 << 20
 ZMQ_QUEUE = 1024
 MOST_SENDERS = 64
 OTHERS = "others"
@@ -106,6 +107,21 @@ def open_sender(uri: str) -> "UdpSender | ZmqSender":
     return _SENDERS[(where := address(uri)).transport](where)
 
 
+def wait_for_any(sources: "Sequence[UdpSource | ZmqSource]", timeout_s: float) -> None:
+    """Sleep until something has arrived at one of them, or until the timeout. The renderer never calls this."""
+    if len(sources) == 1:
+        sources[0].wait(timeout_s)
+    elif all(isinstance(source, UdpSource) for source in sources):
+        select.select([source.waitable for source in sources], [], [], timeout_s)
+    else:
+        import zmq
+
+        poller = zmq.Poller()
+        for source in sources:
+            poller.register(source.waitable, zmq.POLLIN)
+        poller.poll(round(timeout_s * 1000))
+
+
 class UdpSource:
     """A bound UDP socket.
 
@@ -143,6 +159,7 @@ class UdpSource:
             self._socket.close()
             raise error if isinstance(error, ConfigError) else _unusable(where, error) from None
         self.port = self._socket.getsockname()[1]
+        self.waitable = self._socket
         self._buffer = bytearray(LARGEST_DATAGRAM)
         self._view = memoryview(self._buffer)
         self._card_names: dict[bytes, str] = {}
@@ -165,9 +182,6 @@ class UdpSource:
     def wait(self, timeout_s: float) -> bool:
         """Sleep until something has arrived; False after the timeout. The renderer never calls this."""
         return bool(select.select([self._socket], [], [], timeout_s)[0])
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
 
     def close(self) -> None:
         self._socket.close()
@@ -235,6 +249,7 @@ class ZmqSource:
         self._socket.maxmsgsize = LARGEST_DATAGRAM
         self._socket.subscribe(where.options.get("topic", ""))
         self._zmq = zmq
+        self.waitable = self._socket
         _attach(self._socket, where, is_binding=where.options.get("bind") == "1")
 
     def drain(self, limit: int = DRAIN_LIMIT) -> list[Datagram]:

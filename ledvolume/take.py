@@ -68,6 +68,8 @@ class ShowRecorder:
         self._writer = TakeWriter(path)
         self._writer.metadata("take", _facts(show, driver, slate))
         self._writer.attach(SHOW_FILE, show.text, "application/toml")
+        for name, data in show.files.items():
+            self._writer.attach(name, data, "application/json")
         for name, place in show.places.items():
             self._writer.metadata(f"scene/{name}", {"file": str(place.file), "sha256": sums[name]})
         self._channels = [
@@ -161,7 +163,7 @@ class Take:
     def show(self, scenes: dict[str, str] | None = None) -> Show:
         """The show that ran. scenes: place → where its file lies here. Raises ConfigError, SceneError (missing, or another)."""
         written = self.facts["file"]
-        show = show_of(self.files[SHOW_FILE], written, **msgspec.json.decode(self.facts["instead"]))
+        show = show_of(self.files[SHOW_FILE], written, self.files, **msgspec.json.decode(self.facts["instead"]))
         places = {}
         for name, place in show.places.items():
             file = Path((scenes or {}).get(name, place.file))

@@ -23,7 +23,9 @@ from statistics import median
 
 import msgspec
 
-from ledvolume.camera import Camera, CameraSample, LensReading, Rig, Tracking, entrance_pupil
+from ledvolume import lens_table
+from ledvolume.camera import Camera, CameraSample, LensReading, Rig, Tracking, entrance_pupil, lens_of
+from ledvolume.lens import Distortion, Lens, distortion_between
 from ledvolume.pose import Pose, Vec3, interpolate, multiply, rotation_vector
 from ledvolume.prediction import AT_REST, HISTORY_S, Motion, eased, motion, moved
 
@@ -91,7 +93,7 @@ class Timeline:
     rig: camera_id "*" takes every camera. initial: stage_from_camera until the first sample has come.
     lead_ns: how long before a frame is shown its camera is asked for (FrameClock.lead_ns): a blend begins with the
     first frame that can know of it. `accepted` and `rejects` count samples; `reordered` those of the accepted that came
-    after later ones.
+    after later ones; `lens_flags` those to which the rig's lens table has no full answer (lens_table.trouble).
     """
 
     def __init__(self, rig: Rig, initial: Pose = Pose(), limits: Limits = Limits(), lead_ns: int = 0):
@@ -99,6 +101,7 @@ class Timeline:
         self.accepted = 0
         self.reordered = 0
         self.rejects: Counter[str] = Counter()
+        self.lens_flags: Counter[str] = Counter()
         self._knots: list[_Knot] = []
         self._times: list[int] = []
         self._returns: list[_Return] = []
@@ -109,6 +112,9 @@ class Timeline:
         if self.rig.camera_id not in ("*", sample.camera_id):
             self.rejects["other-camera"] += 1
             return
+        if self.rig.lens_table is not None:
+            word = lens_table.trouble(self.rig.lens_table, sample.lens.zoom_encoder, sample.lens.focus_encoder)
+            self.lens_flags.update([word] if word else [])
         at_ns = sample.captured_at_ns - self.rig.latency_ns
         if self._knots and at_ns <= self._times[-1]:
             self._insert(sample, at_ns)
@@ -287,17 +293,15 @@ class Timeline:
             and off_zoom <= limits.slack_zoom + limits.zoom_per_s * span_s
         )
 
-    def _difference(self, a: Pose, a_lens: LensReading, b: Pose, b_lens: LensReading) -> tuple[float, float, float]:
+    def _difference(self, a: Pose, a_reading: LensReading, b: Pose, b_reading: LensReading) -> tuple[float, float, float]:
         """(m, rad, log of zoom) between two cameras, at the entrance pupil; in the world, where distances are the same."""
+        a_lens, b_lens = lens_of(self.rig, a_reading), lens_of(self.rig, b_reading)
         off_m = math.dist(self._pupil_in_world(a, a_lens), self._pupil_in_world(b, b_lens))
         dot = abs(sum(p * q for p, q in zip(a.wxyz, b.wxyz)))
-        rig_mm = self.rig.lens.focal_length_mm
-        zoom = (b_lens.focal_length_mm or rig_mm) / (a_lens.focal_length_mm or rig_mm)
-        return off_m, 2 * math.acos(min(dot, 1.0)), abs(math.log(zoom))
+        return off_m, 2 * math.acos(min(dot, 1.0)), abs(math.log(b_lens.focal_length_mm / a_lens.focal_length_mm))
 
-    def _pupil_in_world(self, world_from_tracker: Pose, reading: LensReading) -> Vec3:
-        pupil_m = self.rig.lens.entrance_pupil_m if reading.entrance_pupil_m is None else reading.entrance_pupil_m
-        return world_from_tracker.apply(self.rig.tracker_from_camera.apply((0.0, pupil_m, 0.0)))
+    def _pupil_in_world(self, world_from_tracker: Pose, lens: Lens) -> Vec3:
+        return world_from_tracker.apply(self.rig.tracker_from_camera.apply((0.0, lens.entrance_pupil_m, 0.0)))
 
 
 def _smooth(fraction: float) -> float:
@@ -325,5 +329,12 @@ def _between(a: LensReading, b: LensReading, fraction: float) -> LensReading:
     values = {}
     for name in LensReading.__struct_fields__:
         p, q = getattr(a, name), getattr(b, name)
-        values[name] = p if p is None or q is None else p + (q - p) * fraction
+        if p is None or q is None or p == q:
+            values[name] = p
+        elif isinstance(p, Distortion):
+            values[name] = distortion_between(p, q, fraction)
+        elif isinstance(p, tuple):
+            values[name] = tuple(x + (y - x) * fraction for x, y in zip(p, q))
+        else:
+            values[name] = p + (q - p) * fraction
     return LensReading(**values)

@@ -707,15 +707,18 @@ def test_listen_prints_what_a_tracker_sends_and_what_it_refuses():
     tracker.send_message("/ledvolume/camera", ["A", 1.0])
     tracker.send_message("/other", 1)
     tracker.send_message("/VMC/Ext/Cam", ["B", 0.0, 1.5, -2.0, 0.0, 0.0, 0.0, 1.0, 35.0])
-    first, refused, ignored, second = (json.loads(line) for line in listener.communicate(timeout=20)[0].splitlines())
+    first, refused, ignored, second, last = (json.loads(line) for line in listener.communicate(timeout=20)[0].splitlines())
     assert listener.returncode == 0
-    assert first.keys() == {"camera_id", "position_m", "wxyz", "captured_at_ns", "received_at_ns", "lens", "status"}
+    stamps = {"captured_at_ns", "received_at_ns", "stamped_at_ns", "timecode"}
+    assert first.keys() == {"camera_id", "position_m", "wxyz", "pan_tilt_roll_deg", "lens", "status"} | stamps
     assert (first["camera_id"], first["position_m"], first["wxyz"]) == ("A", [1.0, -2.0, 1.5], [1.0, 0.0, 0.0, 0.0])
     assert first["lens"] == {"focal_length_mm": 35.0}
     assert refused["reject"] == "argument-count" and "expected 8 to 11 arguments, got 2" in refused["message"]
     assert bytes.fromhex(refused["payload"]).startswith(b"/ledvolume/camera\0")
     assert ignored["ignored"] == "/other"
     assert second["camera_id"] == "B" and second["position_m"] == pytest.approx([0.0, -2.0, 1.5])
+    [summary] = last["summary"]
+    assert (summary["datagrams"], summary["accepted"], summary["ignored"]) == (4, 2, {"/other": 1})
 
 
 def has_bound(port: int) -> bool:

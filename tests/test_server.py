@@ -215,7 +215,7 @@ RATE = Fraction(10)
 class Tracker:
     """A source that has what the test puts in."""
 
-    uri, protocol = "test", "osc"
+    uri, protocol, flooded = "test", "osc", 0
 
     def __init__(self):
         self.waiting: list[Datagram] = []

@@ -1,151 +1,260 @@
-"""Print what a camera tracker sends: decoded samples, and every refused datagram with its reason.
+"""See what camera trackers send: every camera's pose and pace, and why anything is refused, with what to check.
 
   ledvolume listen osc+udp://0.0.0.0:9000
+  ledvolume listen opentrackio+udp://239.135.1.7:55555?interface=eth1 psn+udp://236.10.10.10:56565?interface=all
+  ledvolume listen freed+udp://0.0.0.0:40000 --profile z-cam --plot freed.png
+  ledvolume listen --show my.toml                     its sources, read as the show says
   ledvolume listen native+zmq://10.0.0.5:5550 --json
-  ledvolume listen osc+udp://:39539 --preset vmc --sensor 36,24
 
-With --json one object a line: a sample (camera_id, position_m, wxyz, captured_at_ns, received_at_ns, lens, status),
-{"reject": reason, …} or {"ignored": address} for the first message to an address that is not mapped.
+A table on a terminal, lines in a log, and a summary at the end. With --json one object a line: a sample (camera_id,
+position_m, wxyz, pan_tilt_roll_deg, captured_at_ns, received_at_ns, stamped_at_ns, timecode, lens, status), {"reject":
+reason, …}, {"flag": kind, …} or {"ignored": kind} for the first message of its kind, {"silence": uri, …}, {"summary": …}.
 """
 
 import argparse
 import math
-import statistics
+import signal
 import sys
 import time
-from collections import deque
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 import msgspec
 
 from ledvolume.camera import CameraSample
-from ledvolume.commands.quantities import count, positive
-from ledvolume.errors import ConfigError, ProtocolError
-from ledvolume.protocols import Decoder, open_decoder
-from ledvolume.protocols.osc_map import PRESETS, load_map
-from ledvolume.sources import Datagram, UdpSource, ZmqSource, open_source
+from ledvolume.commands.listen_table import camera_line, degrees, screen
+from ledvolume.commands.quantities import count, positive, writable_file
+from ledvolume.commands.reading import FILE, reading_arguments, readings_of
+from ledvolume.config import load_show
+from ledvolume.errors import ConfigError
+from ledvolume.protocols import PROTOCOLS, Reading, open_decoder
+from ledvolume.protocols.advice import what_it_means, what_to_check
+from ledvolume.silence import network_now, reasons
+from ledvolume.source_health import News, SourceHealth
+from ledvolume.sources import Datagram, UdpSource, ZmqSource, address, open_source, wait_for_any
 
 SHOWN_BYTES = 64
-RATE_WINDOW = 240
+SCREEN_EVERY_S = 0.25
+SILENT_S = 2.5
+LOG_COLUMNS = 160
+
+Listened = list[tuple[UdpSource | ZmqSource, SourceHealth]]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("uri", metavar="URI", help="osc+udp://HOST:PORT or native+zmq://HOST:PORT")
+    parser.add_argument("uri", metavar="URI", nargs="*", help=f"PROTOCOL+udp://HOST:PORT, of {', '.join(PROTOCOLS)}; several")
+    parser.add_argument("--show", metavar="SHOW.toml", type=Path, help="the sources of this show instead of URIs")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for programs")
+    parser.add_argument("--every", type=positive, metavar="S", help="a log line a camera, or a JSON summary, every S seconds")
+    parser.add_argument("--plot", type=writable_file, metavar="FILE.png", help="a picture of it all at the end")
     parser.add_argument("--seconds", type=positive, default=math.inf, metavar="N", help="stop after this time")
     parser.add_argument("--count", type=count, default=sys.maxsize, metavar="N", help="stop after this many samples")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--map", default="", metavar="FILE.toml", help="OSC: an address map")
-    which.add_argument("--preset", default="", metavar="NAME", help=f"OSC: {', '.join(PRESETS)} (default: all)")
-    parser.add_argument("--sensor", metavar="W,H", help="OSC: sensor in mm, to read fields of view as focal lengths")
+    reading_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    source = open_source(args.uri)
-    try:
-        osc_map = load_map(args.map) if args.map else None
-        decoder = open_decoder(source.protocol, args.preset, osc_map=osc_map, sensor_mm=_sensor_mm(args.sensor))
-        show = _print_json if args.json else _LiveLine(source, decoder)
-        _listen(source, decoder, show, args.seconds, args.count)
-    finally:
-        source.close()
+    stopped = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.append(True))
+    with ExitStack() as opened:
+        wanted, known = _wanted(args)
+        listened: Listened = []
+        for uri, reading in wanted:
+            source = opened.enter_context(closing(open_source(uri)))
+            listened.append((source, SourceHealth(uri, open_decoder(source.protocol, **msgspec.structs.asdict(reading)))))
+        plot = None
+        if args.plot:
+            from ledvolume.commands.listen_plot import Plot
+
+            plot = Plot()
+        shown = _Json(args.every) if args.json else _Screen(listened, known, args.every or 1.0)
+        opened.enter_context(shown)
+        _listen(listened, shown, plot, args.seconds, args.count, lambda: bool(stopped))
+    shown.end(listened)
+    if plot is not None:
+        plot.save(args.plot, listened)
     return 0
 
 
-def _listen(source: UdpSource | ZmqSource, decoder: Decoder, show, seconds: float, count: int) -> None:
+def _wanted(args: argparse.Namespace) -> tuple[list[tuple[str, Reading]], frozenset[str]]:
+    """Addresses with their readings, and the cameras of the show if there is one."""
+    if bool(args.uri) == bool(args.show):
+        raise ConfigError(FILE, "URI", "one or more addresses, or --show SHOW.toml", args.uri or "nothing")
+    if args.show is None:
+        protocols = [address(uri).protocol for uri in args.uri]
+        return list(zip(args.uri, readings_of(args, protocols))), frozenset()
+    given = [
+        f"--{name}" for name in ("map", "preset", "profile", "sensor", "clock", "encoding", "cameras") if getattr(args, name)
+    ]
+    if given:
+        raise ConfigError(FILE, given[0], "nothing: --show says how its sources are read", getattr(args, given[0][2:]))
+    show = load_show(args.show)
+    if not show.sources:
+        raise ConfigError(show.file, "source", "at least one [[source]] to listen to", "none")
+    sensor_mm = show.stage.rigs[0].lens.sensor_mm
+    readings = [msgspec.structs.replace(s.reading, sensor_mm=s.reading.sensor_mm or sensor_mm) for s in show.sources]
+    return [(s.uri, r) for s, r in zip(show.sources, readings)], frozenset(rig.camera_id for rig in show.stage.rigs)
+
+
+def _listen(listened: Listened, shown, plot, seconds: float, count: int, is_stopped) -> None:
     end_s = time.monotonic() + seconds
-    known, seen = set(), 0
-    while seen < count and (remaining_s := end_s - time.monotonic()) > 0:
-        source.wait(min(remaining_s, 0.25))
-        for datagram in source.drain():
-            rejects_before = decoder.rejects.total()
-            for sample in decoder.decode(datagram):
-                show(sample, datagram)
-                seen += 1
-                if seen == count:
+    quiet = [_Quiet(source) for source, _ in listened]
+    sources, seen = [source for source, _ in listened], 0
+    while seen < count and not is_stopped() and (remaining_s := end_s - time.monotonic()) > 0:
+        wait_for_any(sources, min(remaining_s, SCREEN_EVERY_S))
+        for source, health in listened:
+            for datagram in source.drain():
+                news = health.add(datagram)
+                shown.add(health, datagram, news)
+                if plot is not None:
+                    plot.add(health, datagram, news)
+                seen += len(news.samples)
+                if seen >= count:
                     return
-            if decoder.rejects.total() > rejects_before:
-                show(decoder.last_reject, datagram)
-            for address in decoder.ignored.keys() - known:
-                known.add(address)
-                show(address, datagram)
+        silence = {source.uri: words for source, one in zip(sources, quiet) if (words := one.words())}
+        shown.refresh(listened, silence)
 
 
-def _print_json(what: CameraSample | ProtocolError | str, datagram: Datagram) -> None:
-    print(msgspec.json.encode(_record(what, datagram)).decode(), flush=True)
+class _Quiet:
+    """Whether a source is silent, and then why that may be; asked again only after it has spoken."""
+
+    def __init__(self, source: UdpSource | ZmqSource):
+        self._source, self._where = source, address(source.uri)
+        self._before = network_now(source.port)
+        self._since_s, self._received = time.monotonic(), 0
+        self._words: list[str] = []
+
+    def words(self) -> list[str]:
+        """Empty unless nothing has come for SILENT_S."""
+        source = self._source
+        if source.received != self._received:
+            self._since_s, self._received, self._words = time.monotonic(), source.received, []
+        elif not self._words and (silent_s := time.monotonic() - self._since_s) > SILENT_S:
+            if source.received:
+                heard = f" from {next(iter(source.senders))}" if source.senders else ""
+                return [f"nothing for {silent_s:.0f} s, after {source.received} datagrams{heard}: has the tracker stopped?"]
+            checks = reasons(self._where, source.port, source.joined, self._before, network_now(source.port))
+            self._words = ["nothing has come. What to check:", *(f"- {check}" for check in checks)]
+        return self._words
 
 
-def _record(what: CameraSample | ProtocolError | str, datagram: Datagram) -> dict:
-    if isinstance(what, CameraSample):
-        pose = what.world_from_tracker
-        record = {"camera_id": what.camera_id, "position_m": pose.position_m, "wxyz": pose.wxyz}
-        record |= {"captured_at_ns": what.captured_at_ns, "received_at_ns": what.received_at_ns}
-        return record | {"lens": what.lens, "status": what.status}
-    if isinstance(what, ProtocolError):
-        record = {"reject": what.reason, "message": str(what), "received_at_ns": datagram.received_at_ns}
-        return record | {"bytes": len(datagram.payload), "payload": datagram.payload[:SHOWN_BYTES].hex()}
-    return {"ignored": what, "received_at_ns": datagram.received_at_ns}
+class _Json:
+    """One object a line."""
+
+    def __init__(self, every_s: float | None):
+        self._every_s = every_s or math.inf
+        self._next_s = time.monotonic() + self._every_s
+        self._silent: set[str] = set()
+
+    def __enter__(self) -> "_Json":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def add(self, health: SourceHealth, datagram: Datagram, news: News) -> None:
+        decoder, at = health.decoder, {"received_at_ns": datagram.received_at_ns}
+        for sample in news.samples:
+            _print(_record(sample))
+        if news.reject is not None:
+            record = {"reject": news.reject.reason, "message": str(news.reject), "check": what_to_check(news.reject.reason)}
+            _print(record | at | {"bytes": len(datagram.payload), "payload": datagram.payload[:SHOWN_BYTES].hex()})
+        for kind in news.flags:
+            _print({"flag": kind, "message": decoder.flagged.get(kind, ""), "means": what_it_means(kind)} | at)
+        for kind in news.ignored:
+            _print({"ignored": kind} | at)
+
+    def refresh(self, listened: Listened, silence: dict[str, list[str]]) -> None:
+        for uri, words in silence.items():
+            if uri not in self._silent:
+                _print({"silence": uri, "check": words})
+        self._silent = set(silence)
+        if time.monotonic() >= self._next_s:
+            self._next_s += self._every_s
+            self.end(listened)
+
+    def end(self, listened: Listened) -> None:
+        _print({"summary": [_summary(source, health) for source, health in listened]})
 
 
-class _LiveLine:
-    """One line that is rewritten a few times a second, and a line for each new kind of trouble."""
+class _Screen:
+    """A table that is redrawn on a terminal; in a log, a line a camera now and then, and a line for each new trouble."""
 
-    def __init__(self, source: UdpSource | ZmqSource, decoder: Decoder):
+    def __init__(self, listened: Listened, known: frozenset[str], every_s: float):
         from rich.console import Console
+        from rich.live import Live
 
-        self._console = Console(highlight=False)
-        self._source, self._decoder = source, decoder
-        self._stamps_ns: deque[int] = deque(maxlen=RATE_WINDOW)
-        self._reasons: set[str] = set()
-        self._next_s = 0.0
-        self._console.print(f"listening on {source.uri}, Ctrl+C to stop")
+        self._console = Console(highlight=False, markup=False)
+        if not self._console.is_terminal:
+            self._console = Console(highlight=False, markup=False, width=LOG_COLUMNS)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
+        self._known, self._listened = known, listened
+        self._every_s = SCREEN_EVERY_S if self._live else every_s
+        self._next_s = time.monotonic()
+        self._silent: set[str] = set()
 
-    def __call__(self, what: CameraSample | ProtocolError | str, datagram: Datagram) -> None:
-        if isinstance(what, ProtocolError):
-            if what.reason not in self._reasons:
-                self._reasons.add(what.reason)
-                self._console.print(f"[red]refused[/] {_escaped(str(what))}")
-        elif isinstance(what, str):
-            self._console.print(f"[yellow]not mapped[/] {_escaped(what)}")
-        else:
-            self._stamps_ns.append(what.received_at_ns)
-            if time.monotonic() >= self._next_s:
-                self._next_s = time.monotonic() + 0.2
-                end = "\r" if self._console.is_terminal else "\n"
-                is_file = not self._console.is_terminal  # a file takes whole lines
-                self._console.print(self._line(what), end=end, overflow="crop", no_wrap=True, soft_wrap=is_file)
+    def __enter__(self) -> "_Screen":
+        for source, _ in self._listened:
+            joined = f", joined on {', '.join(source.joined)}" if source.joined else ""
+            self._console.print(f"listening on {source.uri}{joined}, Ctrl+C to stop", soft_wrap=True)
+        if self._live:
+            self._live.start()
+        return self
 
-    def _line(self, sample: CameraSample) -> str:
-        (x, y, z), (qw, qx, qy, qz) = sample.world_from_tracker.position_m, sample.world_from_tracker.wxyz
-        age_ms = (sample.received_at_ns - sample.captured_at_ns) / 1e6
-        line = f"[bold]{_escaped(sample.camera_id)}[/] x {x:+.3f} y {y:+.3f} z {z:+.3f} m"
-        line += f"  q {qw:.3f} {qx:+.3f} {qy:+.3f} {qz:+.3f}  {_rate_and_jitter(self._stamps_ns)}  age {age_ms:.1f} ms"
-        if sample.lens.focal_length_mm:
-            line += f"  {sample.lens.focal_length_mm:.1f} mm"
-        if rejected := self._decoder.rejects.total():
-            line += f"  [red]{rejected} refused[/]"
-        if self._source.dropped:
-            line += f"  [red]{self._source.dropped} dropped by the kernel[/]"
-        return line
+    def __exit__(self, *_) -> None:
+        if self._live:
+            self._live.stop()
+
+    def add(self, health: SourceHealth, datagram: Datagram, news: News) -> None:
+        if self._live:
+            return  # the table has it
+        if news.reject is not None and health.decoder.rejects[news.reject.reason] == 1:
+            self._say(f"refused {news.reject}\n  check: {what_to_check(news.reject.reason)}")
+        for kind in news.flags:
+            self._say(f"flagged {kind}: {health.decoder.flagged.get(kind, '')}\n  {what_it_means(kind)}")
+        for kind in news.ignored:
+            self._say(f"ignored {kind}")
+
+    def refresh(self, listened: Listened, silence: dict[str, list[str]]) -> None:
+        for uri, (first, *more) in silence.items():
+            if uri not in self._silent and not self._live:
+                self._say("\n  ".join([f"{uri}: {first}", *more]))
+        self._silent = set(silence)
+        if time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + self._every_s
+        if self._live:
+            self._live.update(screen(listened, time.time_ns(), self._known, silence), refresh=True)
+            return
+        for _, health in listened:
+            for camera in health.cameras.values():
+                self._say(camera_line(health, camera))
+
+    def end(self, listened: Listened) -> None:
+        self._console.print(screen(listened, max(health.newest_at_ns for _, health in listened), self._known, {}))
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True)
 
 
-def _rate_and_jitter(stamps_ns: deque[int]) -> str:
-    gaps_ms = [(b - a) / 1e6 for a, b in zip(stamps_ns, list(stamps_ns)[1:])]
-    if len(gaps_ms) < 2 or (mean_ms := statistics.fmean(gaps_ms)) <= 0:
-        return "-- Hz"
-    return f"{1000 / mean_ms:.1f} Hz ±{statistics.pstdev(gaps_ms):.2f} ms"
+def _record(sample: CameraSample) -> dict:
+    pose = sample.world_from_tracker
+    record = {"camera_id": sample.camera_id, "position_m": pose.position_m, "wxyz": pose.wxyz}
+    record |= {"pan_tilt_roll_deg": degrees(sample)}
+    record |= {"captured_at_ns": sample.captured_at_ns, "received_at_ns": sample.received_at_ns}
+    record |= {"stamped_at_ns": sample.stamped_at_ns, "timecode": sample.timecode}
+    return record | {"lens": sample.lens, "status": sample.status}
 
 
-def _escaped(text: str) -> str:
-    from rich.markup import escape
+def _summary(source: UdpSource | ZmqSource, health: SourceHealth) -> dict:
+    return health.summary() | {
+        "senders": dict(source.senders),
+        "interfaces": dict(source.interfaces),
+        "joined": source.joined,
+        "dropped_by_kernel": source.dropped,
+        "without_kernel_stamp": source.unstamped,
+    }
 
-    return escape(text)
 
-
-def _sensor_mm(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        width_mm, height_mm = (positive(n) for n in text.split(","))
-    except (ValueError, argparse.ArgumentTypeError):
-        raise ConfigError("command line", "--sensor", "width,height in mm, such as 36,24", text) from None
-    return (width_mm, height_mm)
+def _print(record: dict) -> None:
+    print(msgspec.json.encode(record).decode(), flush=True)

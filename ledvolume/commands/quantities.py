@@ -17,6 +17,17 @@ def positive(text: str) -> float:
     return value
 
 
+def two_numbers(text: str) -> tuple[float, float]:
+    """Two finite numbers with a comma between them."""
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError:
+        first = second = math.nan
+    if not (math.isfinite(first) and math.isfinite(second)):
+        raise argparse.ArgumentTypeError(f"expected two numbers with a comma between them, got {text!r}")
+    return first, second
+
+
 def count(text: str) -> int:
     """A whole number from 1 on."""
     try:

@@ -13,6 +13,7 @@ import msgspec
 
 from ledvolume.camera import CameraSample
 from ledvolume.errors import ProtocolError
+from ledvolume.lens import Distortion
 from ledvolume.pose import Pose
 from ledvolume.source_clock import NEWEST_NS, OLDEST_NS, Mode, SourceClock
 from ledvolume.sources import Datagram
@@ -33,6 +34,8 @@ LENS_RANGES = {
     "focus_encoder": (0.0, 1.0),
     "iris_encoder": (0.0, 1.0),
 }
+MOST_OFFSET_MM = 100.0  # of the projection or the distortion, right or down: a sensor's half, generously
+MOST_RADIAL, MOST_TANGENTIAL = 16, 2
 
 
 class Decoder:
@@ -145,9 +148,25 @@ def checked(sample: CameraSample, protocol: str, payload: bytes) -> CameraSample
         value = getattr(sample.lens, field)
         if value is not None and not lowest <= value <= highest:
             refuse("bad-lens", f"{field} {value}: expected {lowest} to {highest}")
+    offset_mm, distortion = sample.lens.projection_offset_mm or (0.0, 0.0), sample.lens.distortion
+    if not all(abs(mm) <= MOST_OFFSET_MM for mm in offset_mm):
+        refuse("bad-lens", f"projection_offset_mm {offset_mm}: expected within {MOST_OFFSET_MM:g} mm")
+    if distortion is not None and not is_distortion(distortion):
+        refuse("bad-lens", f"{str(distortion)[:300]}: expected up to {MOST_RADIAL} + {MOST_TANGENTIAL} finite coefficients")
     sign = -1.0 if q[0] < 0 else 1.0
     w, x, y, z = (sign * c / norm for c in q)
     return msgspec.structs.replace(sample, world_from_tracker=Pose((w, x, y, z), position))
+
+
+def is_distortion(distortion: Distortion) -> bool:
+    """Whether its numbers can be used at all; that they fit a lens, only lens.py can say."""
+    coefficients = distortion.radial + distortion.tangential
+    return (
+        len(distortion.radial) <= MOST_RADIAL
+        and len(distortion.tangential) <= MOST_TANGENTIAL
+        and all(map(math.isfinite, coefficients))
+        and all(abs(mm) <= MOST_OFFSET_MM for mm in distortion.offset_mm)
+    )
 
 
 def _check_stamp(captured_at_ns: int, received_at_ns: int, protocol: str, payload: bytes) -> None:

@@ -19,15 +19,15 @@ from typing import get_args
 import fastjsonschema
 import msgspec
 
-from ledvolume.camera import CameraSample, Distortion, DistortionModel, LensReading
+from ledvolume.camera import CameraSample, LensReading
 from ledvolume.errors import ProtocolError
+from ledvolume.lens import Distortion, DistortionModel
 from ledvolume.pose import Pose, pan_tilt_roll, pan_tilt_roll_of
-from ledvolume.protocols.decoder import LENS_RANGES, NotForUs, checked
+from ledvolume.protocols.decoder import LENS_RANGES, MOST_OFFSET_MM, MOST_RADIAL, MOST_TANGENTIAL, NotForUs, checked
 
 VERSION = (1, 0, 1)
 SOURCE_NUMBERS = range(1, 201)  # others must be discarded: they are the last byte of a multicast address
 DEEPEST_CHAIN = 32
-MOST_COEFFICIENTS = 16
 LONGEST_STATUS = 1023
 
 _PACKAGE_SCHEMA = Path(__file__).with_name("opentrackio_schema.json")
@@ -276,8 +276,8 @@ def _offset(lens: object, name: str, flag: Flag) -> tuple[float, float] | None:
     if given is None:
         return None
     x, y = _number(_at(given, "x")), _number(_at(given, "y"))
-    if x is None or y is None:
-        flag("lens-value", f"{name}: expected x and y, got {brief(given)}")
+    if x is None or y is None or max(abs(x), abs(y)) > MOST_OFFSET_MM:
+        flag("lens-value", f"{name}: expected x and y within {MOST_OFFSET_MM:g} mm, got {brief(given)}")
         return None
     return x, y
 
@@ -291,7 +291,7 @@ def _distortion(lens: object, flag: Flag) -> tuple[Distortion | None, float | No
         model = _at(entry, "model")
         model = "Brown-Conrady D-U" if model is None else _MODELS.get(str(model).casefold())
         radial, tangential = _coefficients(_at(entry, "radial")), _coefficients(_at(entry, "tangential") or [])
-        if model and radial and tangential is not None and len(tangential) <= 2:
+        if model and radial and tangential is not None and len(tangential) <= MOST_TANGENTIAL:
             tangential = (*tangential, 0.0) if len(tangential) == 1 else tangential
             overscan = _number(_at(entry, "overscan"))
             offset = _offset(lens, "distortionOffset", flag) or (0.0, 0.0)
@@ -301,7 +301,7 @@ def _distortion(lens: object, flag: Flag) -> tuple[Distortion | None, float | No
 
 
 def _coefficients(given: object) -> tuple[float, ...] | None:
-    if not isinstance(given, list) or len(given) > MOST_COEFFICIENTS:
+    if not isinstance(given, list) or len(given) > MOST_RADIAL:
         return None
     values = tuple(_number(v) for v in given)
     return None if None in values else values
