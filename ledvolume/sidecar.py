@@ -134,13 +134,13 @@ def _write_cameras(out: Path, requests: Sequence[FrameRequest], show: Show) -> l
         track = Track(camera_samples(ordered, at_pupil), name, show.rate)
         part = out / f"part.{file}"
         try:
+            out.mkdir(parents=True, exist_ok=True)
             save_track(track, part, Assumed(rate=show.rate, start_frame=ordered[0].index), name)
             part.replace(out / file)
-        except ConfigError as error:
-            part.unlink(missing_ok=True)
-            if error.key == "file":
-                raise OutputError(str(error)) from error
-            notes.append(f"no {file}: expected {error.expected}, got {error.got}")
         except OSError as error:
             raise OutputError(words(out / file, error, 0)) from error
+        except ConfigError as error:
+            if error.key == "file":
+                raise OutputError(f"{out / file}: cannot write: {error.got}") from error
+            notes.append(f"no {file}: expected {error.expected}, got {error.got}")
     return notes

@@ -121,11 +121,10 @@ def png_pixels(path: Path) -> np.ndarray:
     try:
         with av.open(str(path), format="png_pipe") as file:
             image = next(file.decode(video=0))
-    except (OSError, StopIteration) as error:
-        raise OutputError(
-            f"{path}: cannot be read as a PNG file: {getattr(error, 'strerror', None) or 'no picture in it'}"
-        ) from error
-    is_deep = "48" in image.format.name or "64" in image.format.name or "16" in image.format.name
+    except (OSError, av.FFmpegError, StopIteration) as error:
+        reason = getattr(error, "strerror", None) or "no picture in it"
+        raise OutputError(f"{path}: cannot be read as a PNG file: {reason}") from error
+    is_deep = max(component.bits for component in image.format.components) > 8
     # PyAV's rows may be padded
     return np.ascontiguousarray(image.to_ndarray(format="rgb48le" if is_deep else "rgb24"))
 

@@ -36,11 +36,11 @@ class Encoding(msgspec.Struct, frozen=True):
     tag: str = ""
 
 
+X265 = "bframes=0:log-level=error"
 ENCODINGS = {
     "h264": Encoding("libx264", "yuv420p", 8, 2, "mp4", {"preset": "veryfast", "crf": "18"}),
-    "hevc": Encoding(
-        "libx265", "yuv420p10le", 10, 2, "mp4", {"preset": "fast", "crf": "14", "x265-params": "log-level=error"}, "hvc1"
-    ),
+    # with B-frames, x265 makes up the decoding times of a sequence that is shorter than its look-ahead: random numbers
+    "hevc": Encoding("libx265", "yuv420p10le", 10, 2, "mp4", {"preset": "fast", "crf": "14", "x265-params": X265}, "hvc1"),
     # prores_aw is ten times as fast as prores_ks. 3: HQ
     "prores": Encoding("prores_aw", "yuv422p10le", 10, 1, "mov", {"profile": "3"}),
 }
@@ -131,7 +131,9 @@ class VideoWriter:
         for plane, values in zip(frame.planes, ycbcr_planes(rgb, self._encoding.bits, self._encoding.rows)):
             rows = np.frombuffer(plane, values.dtype).reshape(plane.height, -1)
             rows[:, : plane.width] = values
-        frame.colorspace = frame.color_range = BT709
+        # ProRes writes those of each picture into it, whatever the stream says
+        frame.colorspace = frame.color_primaries = frame.color_trc = BT709
+        frame.color_range = LIMITED
         frame.pts, self._frames = self._frames, self._frames + 1
         self._mux(lambda: self._file.mux(self._stream.encode(frame)))
 
@@ -155,12 +157,14 @@ class VideoWriter:
         except OSError as error:
             size = self._part.stat().st_size if self._part.exists() else 0
             raise OutputError(words(self._path, error, size)) from error
+        except self._av.FFmpegError as error:
+            raise OutputError(f"{self._path}: {self._encoding.encoder} gave up at picture {self._frames}: {error}") from error
 
     def _discard(self) -> None:
         try:
             self._file.close()
-        except OSError:
-            pass  # the disk is full: that was said already
+        except (OSError, self._av.FFmpegError):
+            pass  # why it cannot be finished was said already
         self._part.unlink(missing_ok=True)
 
 
