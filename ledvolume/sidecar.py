@@ -23,7 +23,6 @@ from ledvolume.offline import view_size
 from ledvolume.outputs.exr import exr
 from ledvolume.outputs.whole_file import words, write_whole
 from ledvolume.pose import Pose
-from ledvolume.tracks import Assumed, Track, save_track
 
 HASHES = "hashes.sfv"
 NOT_HASHED = (".part", HASHES, "frames.jsonl")
@@ -128,6 +127,8 @@ def _sample(request: FrameRequest, at_pupil: bool) -> CameraSample:
 
 def _write_cameras(out: Path, requests: Sequence[FrameRequest], show: Show) -> list[str]:
     """camera.jsonl and camera.usda; returns why there is none of them."""
+    from ledvolume.tracks import Assumed, Track, save_track
+
     notes = []
     ordered = sorted(requests, key=lambda request: request.index)
     for file, name, at_pupil in (("camera.jsonl", "opentrackio", False), ("camera.usda", "usd", True)):
