@@ -61,7 +61,7 @@ class SourceSpec(msgspec.Struct, frozen=True):
 class Show(msgspec.Struct, frozen=True):
     """A show, checked; radians, nanoseconds, absolute files. start: the place that is put up first.
 
-    text, instead, files: what the show was read from, for recordings: the file's bytes, the keys that stood in for its own,
+    toml, instead, files: what the show was read from, for recordings: the file's bytes, the keys that stood in for its own,
     and the lens tables that it names, by these names.
     The camera on air is the first of `stage.rigs`. initial: camera id → stage_from_camera before the tracker speaks.
     lead_ns: how long before it is shown a frame is decided; default one frame.
@@ -81,29 +81,29 @@ class Show(msgspec.Struct, frozen=True):
     footprint: Footprint
     pixel_format: PixelFormat
     quality: str
-    text: bytes = b""
+    toml: bytes = b""
     instead: dict = {}
     files: dict[str, bytes] = {}
 
 
 def load_show(path: Path | str, **instead) -> Show:
     """Read a show file; `instead` replaces keys of its top level (rate="24"). Raises ConfigError."""
-    try:
-        text = Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(path, "file", "a readable show file", error.strerror) from error
-    return show_of(text, path, **instead)
-
-
-def show_of(text: bytes, path: Path | str, files: Mapping[str, bytes] = MappingProxyType({}), **instead) -> Show:
-    """The show that a file at `path` with this text would be. files: by the name in the show, in place of those on the disk.
-    Raises ConfigError."""
     path = Path(path)
     try:
-        raw = tomllib.loads(text.decode()) | instead
+        toml = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(path, "file", "a readable show file", error.strerror) from error
+    return read_show(path, toml, **instead)
+
+
+def read_show(path: Path, toml: bytes, files: Mapping[str, bytes] = MappingProxyType({}), **instead) -> Show:
+    """A show from the text of its file, which need not be at `path` any more: files are named relative to its folder.
+    files: by their names in the show, in place of those in the folder."""
+    try:
+        raw = tomllib.loads(toml.decode()) | instead
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(path, "file", "valid TOML", str(error)) from error
-    return msgspec.structs.replace(show(path, convert(path, raw, ShowFile), files), text=text, instead=instead)
+    return msgspec.structs.replace(show(path, convert(path, raw, ShowFile), files), toml=toml, instead=instead)
 
 
 def show(path: Path, table: ShowFile, given: Mapping[str, bytes] = MappingProxyType({})) -> Show:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from ledvolume.config import Show, show_of
+from ledvolume.config import Show, read_show
 from ledvolume.errors import ConfigError, OutputError, SceneError
 from ledvolume.frame import Frame, FrameRequest
 from ledvolume.outputs.wire import crc32
@@ -67,7 +67,7 @@ class ShowRecorder:
         sums = {name: sha256(place.file) for name, place in show.places.items()}
         self._writer = TakeWriter(path)
         self._writer.metadata("take", _facts(show, driver, slate))
-        self._writer.attach(SHOW_FILE, show.text, "application/toml")
+        self._writer.attach(SHOW_FILE, show.toml, "application/toml")
         for name, data in show.files.items():
             self._writer.attach(name, data, "application/json")
         for name, place in show.places.items():
@@ -163,7 +163,7 @@ class Take:
     def show(self, scenes: dict[str, str] | None = None) -> Show:
         """The show that ran. scenes: place → where its file lies here. Raises ConfigError, SceneError (missing, or another)."""
         written = self.facts["file"]
-        show = show_of(self.files[SHOW_FILE], written, self.files, **msgspec.json.decode(self.facts["instead"]))
+        show = read_show(Path(written), self.files[SHOW_FILE], self.files, **msgspec.json.decode(self.facts["instead"]))
         places = {}
         for name, place in show.places.items():
             file = Path((scenes or {}).get(name, place.file))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ledvolume.camera import Camera
-from ledvolume.config import show_of
+from ledvolume.config import read_show
 from ledvolume.errors import OutputError
 from ledvolume.pose import rotate, rotation_vector
 from ledvolume.stage import Stage, surface_points
@@ -23,7 +23,7 @@ def save_picture(file: Path, take: Take) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    stage = show_of(take.files[SHOW_FILE], take.facts["file"], take.files).stage
+    stage = read_show(Path(take.facts["file"]), take.files[SHOW_FILE], take.files).stage
     records = [frame.record for frame in take.frames()]
     figure = Figure(figsize=(14, 8), dpi=110, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
