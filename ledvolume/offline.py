@@ -37,8 +37,8 @@ class RenderSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A job: which show, what of it, and where to.
 
     show_toml, show_folder: the show file's text, and where the files that it names are relative to; show_files: those of them
-    that come with the job (Show.files). show_name: what errors call the show. instead: keys of its top level with other values (rate, pixel_format). scenes: place → other scene
-    file.
+    that come with the job (Show.files). show_name: what errors call the show. instead: keys of its top level with other
+    values (rate, pixel_format). scenes: place → other scene file.
     what: tiles, whole walls (surfaces), the camera's own view of the place with no wall between, the wall seen through the
     lens, or a film frame: the wall as sent, and seen through the lens beside it.
     format: png holds code values as they go to the wall, exr scene-linear light; none writes nothing, for the hashes.
