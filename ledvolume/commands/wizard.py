@@ -15,9 +15,9 @@ Exit status 0 if the mapping was proved (and written, or declined), 1 if it coul
 import argparse
 import sys
 import time
+import tomllib
 from pathlib import Path
 
-import tomllib
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -71,7 +71,11 @@ def run(args: argparse.Namespace) -> int:
     if not args.show:
         console.print(snippet(args.uri, session.mapping), markup=False)
         return 0
-    return _write(console, args, session, session.mapping)
+    try:
+        return _write(console, args, session, session.mapping)
+    except MotionError as error:
+        console.print(f"{error}", markup=False)
+        return 1
 
 
 def _facts(args: argparse.Namespace, loaded: Show | None) -> Facts:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from ledvolume.errors import MotionError
-from ledvolume.pose import Quat, pan_tilt_roll_of
+from ledvolume.pose import Quat, multiply, pan_tilt_roll, pan_tilt_roll_of
 from ledvolume.protocols.axes import named_axes
 from ledvolume.protocols.freed_profile import PROFILES, as_profile
 from ledvolume.wizard.motions import PEAK, Motion, Trace
@@ -102,7 +102,7 @@ def learn_freed(evidence: Evidence, facts: Facts) -> Mapping:
         _check_fields(turns, evidence.start(angles), error)
         raise
     naming, yaw_deg, words = _yaw_of_angles(translation, found)
-    signs = {name: sign for name, sign in found.fields}
+    signs = dict(found.fields)
     learnt = {"axes": axes_text(naming.axes), "position_unit": translation.unit.unit}
     learnt |= {"pan_sign": -signs["pan"], "tilt_sign": signs["tilt"], "roll_sign": signs["roll"]}
     base = facts.profile or "raw"
@@ -113,8 +113,8 @@ def learn_freed(evidence: Evidence, facts: Facts) -> Mapping:
             [change] = evidence.change(step, columns[index : index + 1])
             runs_up = number.raw[1] > number.raw[0]
             if change and (change > 0) != runs_up:
-                turned = {"means": number.means, "raw": [number.raw[1], number.raw[0]], "bits": list(number.bits)}
-                learnt[field] = turned
+                learnt[field] = {"means": number.means, "raw": [number.raw[1], number.raw[0]]}
+                learnt[field] |= {"bits": list(number.bits)} if number.bits != (0, 24) else {}
                 words.append(f"{field} runs the other way: its range is turned")
     name = base if isinstance(base, str) else base.get("based_on", "raw")
     kept = {} if isinstance(base, str) else {k: v for k, v in base.items() if k != "based_on"}
@@ -124,7 +124,7 @@ def learn_freed(evidence: Evidence, facts: Facts) -> Mapping:
         result = ({"based_on": name} if name != "raw" else {}) | table
     else:
         result = name
-    said = [f"axes {learnt['axes']}, {translation.unit.unit} in the fields of the manual's mm"]
+    said = [f"axes {learnt['axes']}, position in {translation.unit.unit}"]
     said += [f"{step} turns {_other(sign, step)}" for step, sign in signs.items()]
     return Mapping({"profile": result}, stream, yaw_deg, None, (*said, *words))
 
@@ -222,8 +222,7 @@ def _yaw_of_quaternion(translation: Translation, found: Quaternion) -> tuple[flo
         yaw_deg, words = _yaw(of_lens, HEADING_SIGMA_RAD, naming.yaw_rad, translation.yaw_sigma_rad)
         return yaw_deg, None, words
     yaw_deg, words = _yaw(naming.yaw_rad, translation.yaw_sigma_rad, naming.yaw_rad, translation.yaw_sigma_rad)
-    degrees = [math.degrees(a) for a in pan_tilt_roll_of(found.body)]
-    body = tuple(float(_snapped(d, SNAP_DEG)) for d in degrees)
+    body = _body_deg(found.body)
     words.append(f"the tracked body lies pan {body[0]:g}°, tilt {body[1]:g}°, roll {body[2]:g}° to the camera (± 5°)")
     return yaw_deg, body, words
 
@@ -243,6 +242,18 @@ def _snapped(degrees: float, within: float) -> int:
     quarter = 90 * round(degrees / 90)
     value = quarter if abs(degrees - quarter) < within else round(degrees)
     return 180 if value == -180 else value
+
+
+def _body_deg(body: Quat) -> tuple[float, float, float]:
+    """Pan, tilt, roll in whole degrees; of a body that was mounted square to the camera, exactly so."""
+    quarters = (0.0, 90.0, -90.0, 180.0)
+    square = [(pan, tilt, roll) for tilt in quarters[:3] for roll in quarters for pan in quarters]
+    w, x, y, z = body
+    off = {angles: _off_deg(multiply((w, -x, -y, -z), pan_tilt_roll(*map(math.radians, angles)))) for angles in square}
+    nearest = min(square, key=lambda angles: (round(off[angles]), sum(map(abs, angles))))
+    if off[nearest] < SNAP_DEG:
+        return nearest
+    return tuple(float(round(math.degrees(a))) for a in pan_tilt_roll_of(body))
 
 
 def _off_deg(q: Quat) -> float:

@@ -60,6 +60,11 @@ class Trace:
         self._sum, self._count = np.zeros(0), np.zeros(0)
         self._bin: int | None = None
 
+    def quanta(self) -> np.ndarray:
+        """(columns,) the smallest step that each number ever made, 0 if none: what the wire rounds to, or less."""
+        steps = np.concatenate([of_stream.quantum for of_stream in self._continuous.values()])
+        return np.where(np.isfinite(steps), steps, 0.0)
+
     def add(self, reading: Reading) -> list[tuple[int, np.ndarray]]:
         """The rows that this reading completes: (at_ns, values)."""
         rows, number = [], reading.at_ns // BIN_NS
@@ -99,6 +104,7 @@ class _Continuous:
     def __init__(self, size: int):
         self._raw = self._step = None
         self._turns, self._signs = np.zeros(size), np.ones(size)
+        self.quantum = np.full(size, np.inf)
 
     def next(self, raw: np.ndarray) -> np.ndarray | None:
         """None if the message has another length than the first one of its stream."""
@@ -116,6 +122,8 @@ class _Continuous:
                     step = np.where(jumped, 0.0, step)
             self._flip(raw)
             self._step = step
+            changed = np.abs(step) > 0
+            self.quantum = np.where(changed, np.minimum(self.quantum, np.abs(step)), self.quantum)
         self._raw = raw
         return self._signs * raw + self._turns
 
@@ -150,16 +158,20 @@ class MotionFinder:
         self._peak = np.zeros(0)
         self._span: tuple[np.ndarray, np.ndarray] | None = None
 
-    def add(self, at_ns: int, row: np.ndarray) -> Motion | None:
-        """A motion once it has come to rest."""
+    def add(self, at_ns: int, row: np.ndarray, quanta: np.ndarray) -> Motion | None:
+        """A motion once it has come to rest. quanta: what the wire rounds to; a flicker of one step is no motion."""
         self._grow(row)
+        if self._rows and at_ns - self._rows[-1][0] > GAP_NS:
+            self._rows.clear()  # nobody knows what happened meanwhile: wait for a stillness again
+            self._waited = self._since = self._above = 0
+            self.is_still = False
         self._rows.append((at_ns, row))
         self._low, self._high = np.minimum(self._low, row), np.maximum(self._high, row)
         if not self.is_still and not self._since:
             self._settle()
             return None
         away = np.where(self.counters, 0.0, np.abs(row - self._reference))
-        sway = np.maximum(self._sway, LEAST_SWAY_OF_LENS if self.is_fine else LEAST_SWAY)
+        sway = np.maximum(np.maximum(self._sway, 1.2 * quanta), LEAST_SWAY_OF_LENS if self.is_fine else LEAST_SWAY)
         if not self._since:
             self.moved = float(np.max(away / (START * sway), initial=0.0))
             self._above = self._above + 1 if self.moved > 1 else 0

@@ -175,6 +175,8 @@ def _messages(evidence: Evidence, fields: dict[int, str], camera_id: str) -> tup
 def _named_part(evidence: Evidence, streams: list[str], camera_id: str) -> tuple[int | None, str]:
     """Which part of the address names the camera: it is the camera's id, or another camera has it otherwise."""
     parts = [stream.split("/") for stream in streams]
+    if min(map(len, parts)) < 3:
+        return None, ""  # "/*" would take every message
     for at in range(1, min(map(len, parts))):
         if len({p[at] for p in parts}) == 1 and parts[0][at].casefold() == camera_id.casefold():
             return at, parts[0][at]

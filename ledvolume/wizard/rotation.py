@@ -162,8 +162,15 @@ def _check(turned_deg: dict[str, float], errors_deg: dict[str, float]) -> None:
         raise MotionError(f"turned too little to tell: {words}; {ASKED_DEG} were asked for", small)
     wrong = tuple(step for step, degrees in errors_deg.items() if degrees > WORST_DEG)
     if wrong:
-        words = ", ".join(f"{step} turned {turned_deg[step]:.0f}° about an axis {errors_deg[step]:.0f}° off" for step in wrong)
-        raise MotionError(f"{words}: no reading of the sender's numbers fits; turn about one axis at a time", wrong)
+        words = ", ".join(_wrong_turn(step, turned_deg[step], errors_deg[step]) for step in wrong)
+        raise MotionError(f"{words}: no reading of the sender's numbers fits all motions; turn about one axis at a time", wrong)
+
+
+def _wrong_turn(step: str, turned_deg: float, error_deg: float) -> str:
+    if error_deg > 180 - WORST_DEG:
+        asked = {"pan": "LEFT", "tilt": "UP", "roll": "CLOCKWISE"}[step]
+        return f"{step} turned {turned_deg:.0f}° the other way than the moves say (did you {step} {asked}?)"
+    return f"{step} turned {turned_deg:.0f}° about an axis {error_deg:.0f}° off"
 
 
 def _angles_reader(fields: tuple, unit_rad: float, order: tuple[str, ...]) -> Callable[[tuple], Quat]:

@@ -56,7 +56,8 @@ class Session:
         self.reader = Reader(protocol)
         self.motions: dict[str, Motion] = {}
         self._are_steps_given = steps is not None
-        self._left = list(steps or (*ALWAYS, "zoom", "focus", "prove"))
+        lens = ("zoom", "focus") if protocol in ("freed", "osc") else ()
+        self._left = list(steps or (*ALWAYS, *lens, "prove"))
         self._trace, self._finder = Trace(), MotionFinder()
         self._is_told_still = False
         self._asked_at_ns = 0
@@ -96,6 +97,7 @@ class Session:
         """No more datagrams will come. What is missing becomes an error."""
         if not self.asked or self.error:
             return []
+        self.mapping = None
         if not set(ALWAYS) - set(self.motions) and self.asked in ("zoom", "focus", "prove"):
             self._left = []
             return self._conclude()
@@ -114,18 +116,17 @@ class Session:
         if not self.asked:
             return []
         self._finder.is_fine = self.asked in ("zoom", "focus")
-        motion = self._finder.add(at_ns, row)
+        motion = self._finder.add(at_ns, row, self._trace.quanta()[: len(row)])
         if self._finder.is_still and not self._is_told_still:
             self._is_told_still, self._asked_at_ns = True, at_ns
-            return [f"still: {len(row)} numbers in {len(self._trace.texts)} messages", f"now {self.ask()}"]
+            return [f"still: {len(row)} numbers of the wire are watched", f"now {self.ask()}"]
         if motion is not None:
             self._asked_at_ns = at_ns
             return self._moved(motion)
         if self._is_told_still and self._finder.is_still and at_ns - self._asked_at_ns > PATIENCE_NS:
             self._asked_at_ns = at_ns
             if self.asked in ("zoom", "focus") and not self._are_steps_given:
-                self._left.pop(0)
-                return [f"nothing moved: the wire has no {'zoom' if self.asked != 'focus' else 'lens'}", *self._next()]
+                return [f"nothing moved: {self._left.pop(0)} is not on the wire, or not at this lens", *self._next()]
             return [f"nothing moves. {self._motionless()}", f"again: {self.ask()}"]
         return []
 
@@ -143,7 +144,13 @@ class Session:
 
     def _seen(self, step: str, motion: Motion) -> str:
         change = motion.change()
-        best = max(range(len(change)), key=lambda i: abs(change[i]) / motion.sway[i])
+        columns = range(len(change))
+        if self.protocol != "osc" and step in ALWAYS:  # where they are is known
+            stream = Evidence(self._trace, self.motions).columns(Evidence(self._trace, {"right": motion}).moving_stream())
+            columns = stream[:3] if step in MOVES else stream[3:6] if self.protocol == "freed" else stream[3:7]
+            best = max(columns, key=lambda i: abs(change[i]))
+        else:
+            best = max(columns, key=lambda i: abs(change[i]) / motion.sway[i])
         return f"{step}, {change[best]:+.3g} on the sender's {self._trace.columns[best][2]}"
 
     def _next(self) -> list[str]:
