@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import operators
 import pytest
@@ -29,7 +31,7 @@ from ledvolume.sources import Datagram
 from ledvolume.wizard.lens import focus_of, zoom_of
 from ledvolume.wizard.mapping import Facts
 from ledvolume.wizard.session import Session, reading_of
-from ledvolume.wizard.show_edit import difference, edited
+from ledvolume.wizard.show_edit import difference, edited, replace
 from ledvolume.wizard.translation import SIGNED_PERMUTATIONS, axes_text, translation_of, unit_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -396,10 +398,10 @@ def test_only_what_was_learnt_changes_in_the_file(tmp_path):
     assert not lines_lost(before, after)
     added = [line for line in after.splitlines() if line not in before.splitlines()]
     assert added == [
-        "stage_from_world = {pan_deg = 90.0}",
-        'profile = {axes = "-x y z", position_unit = "cm", pan_sign = -1}',
-        'cameras = {7 = "A"}',
-    ] or sorted(added) == sorted(added)
+        "stage_from_world = { pan_deg = 90.0 }",
+        'profile = { axes = "-x y z", position_unit = "cm", pan_sign = -1 }',
+        'cameras = { "7" = "A" }',
+    ]
     assert after.index("# Keys: ask Kim.") > after.index("profile =")
     assert edited(after, "show", uri, "A", session.mapping) == after
     assert difference(before, after, "show").count("\n+") == len(added) + 1
@@ -420,6 +422,36 @@ def test_a_map_is_written_before_the_comment_of_the_next_table_and_replaces_a_pr
     assert after.index("[[source.map.messages]]") < after.index("# Keys: ask Kim.") < after.index("[[output]]")
     (tmp_path / "show.toml").write_text(after)
     assert load_show(tmp_path / "show.toml").sources[0].reading.osc_map.messages[1].arguments == ("qw", "qx", "qy", "qz")
+
+
+def test_a_table_that_is_there_is_changed_in_place_and_comments_stay_where_they_are():
+    session, _ = told("freed", lambda pose, s: [operators.freed(pose, "-y x z", "cm", camera=4)])
+    table = '[source.profile]   # vendor\nbased_on = "sony"\naxes = "x y z"\nroll_sign = -1\n\n# Keys'
+    before = SHOW.replace("URI", "freed+udp://0.0.0.0:1").replace("# Keys", table)
+    profile = {"based_on": "sony", "axes": "-y x z", "position_unit": "cm"}
+    mapping = msgspec.structs.replace(session.mapping, source={"profile": profile})
+    after = edited(before, "show", "freed+udp://0.0.0.0:1", "A", mapping)
+    assert lines_lost(before, after) == ['axes = "x y z"', "roll_sign = -1"]
+    assert after.index("position_unit") < after.index("# Keys")
+    assert tomllib.loads(after)["source"][0]["profile"] == profile
+
+
+def test_a_source_that_the_show_does_not_have_is_added():
+    session, _ = told("osc", lambda pose, s: [operators.osc("/pose", "cam1", *floats(pose.position_m, pose.wxyz))])
+    before = SHOW.replace("URI", "native+zmq://10.0.0.5:5550")
+    after = edited(before, "show", "osc+udp://0.0.0.0:9000", "A", session.mapping)
+    assert not lines_lost(before, after)
+    assert after.index("# no genlock yet") < after.index("osc+udp") < after.index("[[source.map") < after.index("# Keys")
+    new = tomllib.loads(after)["source"][1]
+    assert (new["cameras"], new["map"]["messages"][0]["arguments"][0]) == ({"cam1": "A"}, "camera_id")
+
+
+def test_a_file_keeps_its_line_ends_and_its_rights(tmp_path):
+    file = tmp_path / "show.toml"
+    file.write_bytes(b"a = 1\r\nb = 2\r\n")
+    file.chmod(0o640)
+    replace(file, "a = 1\nb = 3\n")
+    assert file.read_bytes() == b"a = 1\r\nb = 3\r\n" and file.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_measured_registration_is_not_overwritten_by_hands():

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import tomlkit
 import tomlkit.exceptions
+from tomlkit.items import AoT, Comment, Table, Whitespace
 
 from ledvolume.errors import ConfigError
 from ledvolume.pose import multiply, pan_tilt_roll
@@ -33,9 +34,10 @@ def edited(text: str, file: Path | str, uri: str, camera_id: str, mapping: Mappi
         raise ConfigError(file, "camera", f"a camera {camera_id} (there: {known})", camera_id)
     cameras = source.get("cameras", {})
     if camera_id != "*" and cameras.get(mapping.wire_id, mapping.wire_id) != camera_id:
-        if "cameras" not in source:
-            _add(source, "cameras", tomlkit.inline_table())
-        source["cameras"][mapping.wire_id] = camera_id
+        if "cameras" in source:
+            source["cameras"][mapping.wire_id] = camera_id
+        else:
+            _add(source, "cameras", _inline({mapping.wire_id: camera_id}))
     _set_angles(camera, "stage_from_world", {"pan_deg": mapping.yaw_deg})
     body = mapping.body_deg or (0.0, 0.0, 0.0)
     _set_angles(camera, "tracker_from_camera", dict(zip(("pan_deg", "tilt_deg", "roll_deg"), body)))
@@ -63,9 +65,10 @@ def difference(before: str, after: str, file: Path | str) -> str:
 
 
 def replace(file: Path, text: str) -> None:
-    """The whole file or nothing: written beside it, then put in its place with its rights."""
+    """The whole file or nothing: written beside it, then put in its place with its rights and its kind of line ends."""
     file = file.resolve()
     try:
+        text = text.replace("\n", "\r\n") if b"\r\n" in file.read_bytes() else text
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as out:
             out.write(text)
@@ -88,7 +91,13 @@ def _source(show: tomlkit.TOMLDocument, uri: str) -> MutableMapping:
         return same[0]
     source = tomlkit.table()
     source["uri"] = uri
+    tail = []
+    if len(sources):
+        last = sources[len(sources) - 1]
+        tail = _tail(last)
+        _put_back(last, [tomlkit.nl()])
     sources.append(source)
+    _put_back(sources[len(sources) - 1], tail)
     return sources[len(sources) - 1]
 
 
@@ -102,47 +111,52 @@ def _is_like(uri: str, asked) -> bool:
 
 def _set_source(source: MutableMapping, keys: dict) -> None:
     if "map" in keys or "preset" in keys:
+        tail = _tail(source)
         for key in ("map", "preset"):
             source.pop(key, None)
-    if "preset" in keys:
-        _add(source, "preset", keys["preset"])
-    if "map" in keys:
-        _add_map(source, keys["map"]["messages"])
+        if "map" in keys:
+            _add_map(source, keys["map"]["messages"])
+        else:
+            source["preset"] = keys["preset"]
+        _put_back(source, tail)
     if "profile" in keys:
         profile, old = keys["profile"], source.get("profile")
         if isinstance(profile, dict) and isinstance(old, MutableMapping):
+            tail = _tail(old) if isinstance(old, Table) else []
             for key in [key for key in old if key not in profile]:
                 del old[key]
             for key, value in profile.items():
                 if old.get(key) != value:
                     old[key] = _inline(value)
-        elif old is not None and not isinstance(old, MutableMapping):
-            source["profile"] = _inline(profile)
+            _put_back(old, tail)
         else:
+            tail = _tail(source)
             source.pop("profile", None)
-            if profile not in ("raw", {}):
-                _add(source, "profile", _inline(profile))
+            if profile != "raw":
+                source["profile"] = _inline(profile)
+            _put_back(source, tail)
 
 
 def _inline(value):
+    """A table on one line, spaced as people space it."""
+    return tomlkit.value(_as_toml(value)) if isinstance(value, dict) else value
+
+
+def _as_toml(value) -> str:
     if isinstance(value, dict):
-        table = tomlkit.inline_table()
-        for key, inner in value.items():
-            table[key] = _inline(inner)
-        return table
-    return value
+        keys = (key if key.isidentifier() else tomlkit.item(key).as_string() for key in value)
+        return "{ " + ", ".join(f"{key} = {_as_toml(inner)}" for key, inner in zip(keys, value.values())) + " }"
+    return tomlkit.item(value).as_string()
 
 
 def _add(table: MutableMapping, key: str, value) -> None:
-    """A key after the last one of its table, before blank lines and comments, which are the next table's, and sub-tables."""
+    """A key after the last one of its table, before blank lines and comments, which are the next table's."""
     tail = _tail(table)
     table[key] = value
-    for item in tail:
-        table.add(item)
+    _put_back(table, tail)
 
 
 def _add_map(source: MutableMapping, messages: list[dict]) -> None:
-    tail = _tail(source)
     written = tomlkit.aot()
     for message in messages:
         table = tomlkit.table()
@@ -152,20 +166,30 @@ def _add_map(source: MutableMapping, messages: list[dict]) -> None:
     holder = tomlkit.table(is_super_table=True)
     holder.append("messages", written)
     source["map"] = holder
-    last = written[len(written) - 1]
-    for item in tail:
-        last.add(item)
 
 
 def _tail(table) -> list:
-    """The blank lines and comments at the end of a table, taken out of it."""
-    body = getattr(getattr(table, "value", None), "body", [])
-    count = 0
-    while count < len(body) and body[-1 - count][0] is None:
-        count += 1
-    tail = [item for _, item in body[len(body) - count :]]
-    del body[len(body) - count :]
+    """The blank lines and comments at the end of a table and of the last one in it, taken out: the next table's."""
+    body = _last_table(table).value.body
+    tail = []
+    while body and body[-1][0] is None:
+        item = body.pop()[1]
+        if isinstance(item, Whitespace | Comment):
+            tail.insert(0, item)
     return tail
+
+
+def _put_back(table, tail: list) -> None:
+    for item in tail:
+        _last_table(table).add(item)
+
+
+def _last_table(table):
+    """The table that is written last of those in this one: itself, where there are none."""
+    inner = [item for item in table.values() if isinstance(item, AoT | Table)]
+    if not inner:
+        return table
+    return _last_table(inner[-1][len(inner[-1]) - 1] if isinstance(inner[-1], AoT) else inner[-1])
 
 
 def _set_angles(camera: MutableMapping, key: str, angles: dict[str, float]) -> None:
@@ -181,11 +205,7 @@ def _set_angles(camera: MutableMapping, key: str, angles: dict[str, float]) -> N
     if off_deg <= CALIBRATED_DEG[key]:
         return
     if old is None:
-        pose = tomlkit.inline_table()
-        for name, value in angles.items():
-            if value:
-                pose[name] = value
-        _add(camera, key, pose)
+        _add(camera, key, _inline({name: value for name, value in angles.items() if value}))
         return
     for name in ("wxyz", "pan_deg", "tilt_deg", "roll_deg"):
         if name in old and not angles.get(name):
