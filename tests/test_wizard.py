@@ -36,8 +36,8 @@ from ledvolume.wizard.translation import SIGNED_PERMUTATIONS, axes_text, transla
 
 ROOT = Path(__file__).resolve().parent.parent
 START_NS = 1_790_000_000_000_000_000
-# of the wire: FreeD's half step in inches is 0.2 mm, 32-bit floats of 10 m are off by 1 µm
-SAME_M, SAME_DEG = 3e-4, 0.01
+# of the wire: FreeD's half step in inches, 1/128 in, in each of three axes: 0.344 mm; 32-bit floats of 10 m are off by 1 µm
+SAME_M, SAME_DEG = 0.0254 / 128 * math.sqrt(3) + 1e-6, 0.01
 # of a world that is turned on the stage: by hands and by eye
 YAW_DEG = 4.0
 
