@@ -21,11 +21,11 @@ from ledvolume.tracks.track import (
     Progress,
     Track,
     checked_sample,
+    frames_per_second,
     lines_of,
     made_track,
     no_progress,
     only_camera,
-    whole_rate,
 )
 
 COLUMNS = "frame tx ty tz rx ry rz"
@@ -65,7 +65,7 @@ def read(path: Path, assumed: Assumed, progress: Progress = no_progress) -> Trac
 def write(track: Track, path: Path, assumed: Assumed) -> list[str]:
     """Frames from start_frame on, to the 1e-6 of the unit and of a degree. With fields of view where all samples have one."""
     only_camera(track, path, "a .chan file")
-    track = resampled(track, rate := whole_rate(track, path, assumed))
+    track = resampled(track, rate := frames_per_second(track, path))
     notes = list(track.notes[-1:]) if track.notes and track.notes[-1].startswith("resampled") else []
     first_ns = track.samples[0].captured_at_ns
     fields_of_view = [_vertical_deg(sample.lens, assumed) for sample in track.samples]

@@ -28,10 +28,10 @@ from ledvolume.tracks.track import (
     Progress,
     Track,
     checked_sample,
+    frames_per_second,
     made_track,
     no_progress,
     only_camera,
-    whole_rate,
 )
 
 LARGEST_FILE = 256 << 20
@@ -81,7 +81,7 @@ def read(path: Path, assumed: Assumed, progress: Progress = no_progress) -> Trac
 def write(track: Track, path: Path, assumed: Assumed) -> list[str]:
     """A path that `ns-render camera-path` renders. One without a lens gets the viewer's usual field of view."""
     only_camera(track, path, "a camera path")
-    track = resampled(track, rate := whole_rate(track, path, assumed))
+    track = resampled(track, rate := frames_per_second(track, path))
     notes = list(track.notes[-1:]) if track.notes and track.notes[-1].startswith("resampled") else []
     field_from_stage = assumed.field_from_stage or Similarity()
     frames, without_lens = [], 0

@@ -22,6 +22,7 @@ class Playing:
     def __init__(self, samples: tuple[CameraSample, ...]):
         self.samples = samples
         self._instants = [sample.captured_at_ns for sample in samples]
+        self.begins_at_ns, self.ends_at_ns = self._instants[0], self._instants[-1]
 
     def at(self, instant_ns: int) -> CameraSample:
         """What it was then; before its first sample and after its last, that one. Its instants are `instant_ns`."""
@@ -66,9 +67,8 @@ def _nearest_frame(since_ns: int, rate: Fraction) -> int:
 
 
 def _frames(camera: Playing, rate: Fraction, first_ns: int) -> Iterator[CameraSample]:
-    begin_ns, end_ns = camera.samples[0].captured_at_ns, camera.samples[-1].captured_at_ns
-    frame = frame_index(begin_ns - ON_FRAME_NS, rate, first_ns)
-    while (instant_ns := frame_start_ns(frame, rate, first_ns)) <= end_ns + ON_FRAME_NS:
+    frame = frame_index(camera.begins_at_ns - ON_FRAME_NS, rate, first_ns)
+    while (instant_ns := frame_start_ns(frame, rate, first_ns)) <= camera.ends_at_ns + ON_FRAME_NS:
         yield camera.at(instant_ns)
         frame += 1
 

@@ -152,13 +152,12 @@ def only_camera(track: Track, path: Path, format: str) -> tuple[CameraSample, ..
     return track.samples
 
 
-def whole_rate(track: Track, path: Path, assumed: Assumed) -> Fraction:
-    """The rate of the frames that are to be written. Raises ConfigError where nobody has said it."""
-    rate = track.rate or assumed.rate
-    if rate is None:
+def frames_per_second(track: Track, path: Path) -> Fraction:
+    """The rate of the frames that are to be written. Raises ConfigError where the track has none."""
+    if track.rate is None:
         expected = "frames per second: this format counts frames, and the track's instants are not those of frames"
         raise ConfigError(path, "--rate", expected, f"{len(track.samples)} samples in {track.duration_ns / 1e9:.3f} s")
-    return rate
+    return track.rate
 
 
 def _rate_of(samples: tuple[CameraSample, ...]) -> Fraction | None:

@@ -66,7 +66,7 @@ def read(path: Path, assumed: Assumed, progress: Progress = no_progress) -> Trac
 def write(track: Track, path: Path, assumed: Assumed) -> list[str]:
     """A stage with a Camera for each camera. Time code start_frame is the first sample."""
     pxr = _pxr(path)
-    rate = track.rate or assumed.rate or USUAL_RATE
+    rate = track.rate or USUAL_RATE
     layer = pxr.Sdf.Layer.CreateAnonymous(path.suffix)
     stage = pxr.Usd.Stage.Open(layer)
     pxr.UsdGeom.SetStageUpAxis(stage, pxr.UsdGeom.Tokens.z)
