@@ -10,8 +10,9 @@ LINE_EVERY_S = 5.0  # where the live line cannot be rewritten: a log
 class LiveLine:
     """One line on a terminal that is rewritten, with lasting lines above it; in a log, a line now and then."""
 
-    def __init__(self, file=sys.stderr):
-        self._file, self._is_terminal = file, file.isatty()
+    def __init__(self, file=None):
+        self._file = sys.stderr if file is None else file
+        self._is_terminal = self._file.isatty()
         self._next_s = 0.0
         self._open = False
 

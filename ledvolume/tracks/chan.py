@@ -45,7 +45,7 @@ def read(path: Path, assumed: Assumed, progress: Progress = no_progress) -> Trac
             width = len(values)
             if not all(map(math.isfinite, values)) or abs(values[0]) > MOST_FRAMES:
                 raise ValueError("a value that is not finite")
-            frame = Fraction(line.split()[0])
+            frame = Fraction(values[0]).limit_denominator(1000)
             if last is not None and frame <= last:
                 raise ValueError(f"frame {line.split()[0]} after {last}")
         except ValueError as error:

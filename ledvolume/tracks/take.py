@@ -22,6 +22,7 @@ def read(path: Path, assumed: Assumed, progress: Progress = no_progress) -> Trac
     samples: list[CameraSample] = []
     decoded: list[CameraSample] = []
     decoders: dict[str, tuple[str, Decoder]] = {}
+    came_from: dict[str, dict[str, None]] = {}
     bad_samples, others = 0, set()
     for number, record in enumerate(reader.records()):
         if number % PROGRESS_EVERY == 0:
@@ -38,10 +39,15 @@ def read(path: Path, assumed: Assumed, progress: Progress = no_progress) -> Trac
             if key not in decoders:
                 decoders[key] = _opened(record.channel, path, assumed)
             uri, decoder = decoders[key]
-            decoded += decoder.decode(Datagram(uri, record.data, record.log_time_ns))
+            for sample in decoder.decode(Datagram(uri, record.data, record.log_time_ns)):
+                decoded.append(sample)
+                came_from.setdefault(sample.camera_id, {})[uri] = None
         else:
             others.add(record.channel.topic)
     notes = [*_said_of_the_end(reader), *(_said_of(uri, decoder) for uri, decoder in decoders.values())]
+    for camera_id, uris in came_from.items():
+        if len(uris) > 1:
+            notes.append(f"camera {camera_id} came from {', '.join(uris)}: their samples are mixed")
     if bad_samples:
         notes.append(f"{bad_samples} samples that no camera can have were passed over")
     if others:

@@ -23,7 +23,9 @@ from ledvolume.protocols.decoder import checked
 MOST_SAMPLES = 4_000_000  # 4.6 h at 240 Hz
 LONGEST_LINE = 1 << 20
 LATEST_S = 9_000_000_000  # what 64 bits of nanoseconds hold
-ON_FRAME_NS = 600_000  # instants that are printed in milliseconds still lie on their frames
+ON_FRAME_NS = 1_050_000  # instants that are printed in milliseconds still lie on their frames, counted from one of them
+EXACT_NS = 2_000
+FEW = 12  # samples that could lie on frames within ON_FRAME_NS by chance
 RATES = tuple(
     Fraction(r) for r in "24000/1001 24 25 30000/1001 30 48000/1001 48 50 60000/1001 60 100 120000/1001 120 240".split()
 )
@@ -100,6 +102,8 @@ def checked_sample(sample: CameraSample, path: Path, key: str) -> CameraSample:
     """The sample if a camera on a stage can have it: the same bounds as for what trackers send. Raises ConfigError."""
     if sample.timecode and not _TIMECODE.fullmatch(sample.timecode):
         raise ConfigError(path, f"{key}: timecode", "HH:MM:SS:FF, or ; before the frames where they drop", sample.timecode[:80])
+    if max(abs(sample.captured_at_ns), abs(sample.received_at_ns)) > LATEST_S * SECOND_NS:
+        raise ConfigError(path, f"{key}: time", f"within {LATEST_S} s of 1970", sample.captured_at_ns)
     try:
         here = checked(msgspec.structs.replace(sample, received_at_ns=sample.captured_at_ns), "track", b"")
     except ProtocolError as error:
@@ -113,7 +117,7 @@ def nanoseconds(seconds: str) -> int:
         value = Decimal(seconds.strip())
     except InvalidOperation:
         raise ValueError(f"{seconds!r} is no time in seconds") from None
-    if not value.is_finite() or abs(value) > LATEST_S:
+    if not value.is_finite() or value.copy_abs() > LATEST_S:
         raise ValueError(f"{seconds!r} is no time in seconds")
     return int((value * SECOND_NS).to_integral_value())
 
@@ -168,7 +172,11 @@ def _rate_of(samples: tuple[CameraSample, ...]) -> Fraction | None:
         return None
     fits = [(_farthest_off_ns(instants, rate, first_ns), rate) for rate in RATES]
     best_ns = min(off_ns for off_ns, _ in fits)
-    return next(rate for off_ns, rate in fits if off_ns <= best_ns + 1000) if best_ns <= ON_FRAME_NS else None
+    return (
+        next(rate for off_ns, rate in fits if off_ns <= best_ns + EXACT_NS)
+        if best_ns <= (ON_FRAME_NS if len(instants) >= FEW else EXACT_NS)
+        else None
+    )
 
 
 def _farthest_off_ns(instants: list[int], rate: Fraction, first_ns: int) -> float:

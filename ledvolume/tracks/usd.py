@@ -10,6 +10,7 @@ Written in centimetres, so that tenths are millimetres by either reading, Z up, 
 """
 
 import math
+import re
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -35,32 +36,9 @@ def read(path: Path, assumed: Assumed, progress: Progress = no_progress) -> Trac
     """Every camera of the stage, at every time at which it or a parent has a sample. Raises ConfigError."""
     pxr = _pxr(path)
     try:
-        stage = pxr.Usd.Stage.Open(str(path))
-    except pxr.Tf.ErrorException as error:
-        raise ConfigError(path, "track", "a USD file that can be read", str(error).strip().splitlines()[-1][:300]) from None
-    prims = [prim for prim in stage.Traverse(pxr.Usd.TraverseInstanceProxies()) if prim.IsA(pxr.UsdGeom.Camera)]
-    per_second = stage.GetTimeCodesPerSecond()
-    metres = pxr.UsdGeom.GetStageMetersPerUnit(stage)
-    if not prims:
-        raise ConfigError(path, "cameras", "at least one Camera prim", "none")
-    if not (0 < per_second < 1e6 and 0 < metres < 1e6):
-        got = f"{per_second} and {metres}"
-        raise ConfigError(path, "stage", "timeCodesPerSecond and metersPerUnit above 0", got)
-    is_y_up = pxr.UsdGeom.GetStageUpAxis(stage) == pxr.UsdGeom.Tokens.y
-    samples, notes = [], []
-    names = _names(prims)
-    times = [_times(prim, pxr, path) for prim in prims]
-    first = min((codes[0] for codes in times if codes), default=0.0)
-    for index, prim in enumerate(prims):
-        key, lens_of = str(prim.GetPath()), _Lens(prim, pxr, metres)
-        for code in times[index] or [first]:
-            at_ns = round((code - first) * SECOND_NS / per_second)
-            pose = _pose(prim, code, pxr, metres, is_y_up, path)
-            sample = CameraSample(names[key], at_ns, at_ns, pose, lens_of(code))
-            samples.append(checked_sample(sample, path, f"{key} at time code {code:g}"))
-        notes += lens_of.notes
-        progress((index + 1) / len(prims))
-    return made_track(path, "usd", samples, notes=dict.fromkeys(notes))
+        return _read(path, pxr, progress)
+    except (pxr.Tf.ErrorException, UnicodeDecodeError) as error:
+        raise ConfigError(path, "track", "a USD file that can be read", _reason(error)) from None
 
 
 def write(track: Track, path: Path, assumed: Assumed) -> list[str]:
@@ -89,8 +67,35 @@ def write(track: Track, path: Path, assumed: Assumed) -> list[str]:
         if not layer.Export(str(path)):
             raise ConfigError(path, "file", "a place that can be written to", "USD could not write it")
     except pxr.Tf.ErrorException as error:
-        raise ConfigError(path, "file", "a place that can be written to", str(error).strip().splitlines()[-1][:300]) from None
+        raise ConfigError(path, "file", "a place that can be written to", _reason(error)) from None
     return [f"{float(rate):g} time codes a second, from {assumed.start_frame} on; centimetres, Z up"]
+
+
+def _read(path: Path, pxr, progress: Progress) -> Track:
+    stage = pxr.Usd.Stage.Open(str(path))
+    prims = [prim for prim in stage.Traverse(pxr.Usd.TraverseInstanceProxies()) if prim.IsA(pxr.UsdGeom.Camera)]
+    per_second = stage.GetTimeCodesPerSecond()
+    metres = pxr.UsdGeom.GetStageMetersPerUnit(stage)
+    if not prims:
+        raise ConfigError(path, "cameras", "at least one Camera prim", "none")
+    if not (0 < per_second < 1e6 and 0 < metres < 1e6):
+        got = f"{per_second} and {metres}"
+        raise ConfigError(path, "stage", "timeCodesPerSecond and metersPerUnit above 0", got)
+    is_y_up = pxr.UsdGeom.GetStageUpAxis(stage) == pxr.UsdGeom.Tokens.y
+    samples, notes = [], []
+    names = _names(prims)
+    times = [_times(prim, pxr, path) for prim in prims]
+    first = min((codes[0] for codes in times if codes), default=0.0)
+    for index, prim in enumerate(prims):
+        key, lens_of = str(prim.GetPath()), _Lens(prim, pxr, metres)
+        for code in times[index] or [first]:
+            at_ns = round((code - first) * SECOND_NS / per_second)
+            pose = _pose(prim, code, pxr, metres, is_y_up, path)
+            sample = CameraSample(names[key], at_ns, at_ns, pose, lens_of(code))
+            samples.append(checked_sample(sample, path, f"{key} at time code {code:g}"))
+        notes += lens_of.notes
+        progress((index + 1) / len(prims))
+    return made_track(path, "usd", samples, notes=dict.fromkeys(notes))
 
 
 class _Lens:
@@ -171,6 +176,15 @@ def _pxr(path: Path):
     except ImportError as error:
         raise ConfigError(path, "format", "usd-core: pip install 'ledvolume[usd]'", str(error)) from None
     return pxr
+
+
+def _reason(error: Exception) -> str:
+    """What USD says, without where in its sources it says so."""
+    try:
+        said = re.findall(r" : '(.*)'$", str(error), re.MULTILINE)
+        return "; ".join(said)[:300] or str(error)[:300]
+    except UnicodeDecodeError:  # pxr quotes what it could not read
+        return "a file that is not text in UTF-8"
 
 
 def _names(prims: list) -> dict[str, str]:
