@@ -79,12 +79,16 @@ class _Input:
         self._decoder: Decoder = open_decoder(self.protocol, **msgspec.structs.asdict(reading))
         self._source: UdpSource | ZmqSource = open_source(uri)
         self.channel = 0
-        self.samples = self.bytes = 0
+        self.samples = self.bytes = self.looked_at = 0
         self.close, self.wait = self._source.close, self._source.wait
 
     @property
     def received(self) -> int:
         return self._source.received
+
+    @property
+    def refused(self) -> int:
+        return self._decoder.rejects.total()
 
     def told_port(self) -> str:
         """The port that was taken, where the address leaves it open."""
@@ -100,6 +104,7 @@ class _Input:
 
     def look_at(self, datagrams: list) -> None:
         """Count what can be understood."""
+        self.looked_at += len(datagrams)
         for datagram in datagrams:
             self.samples += len(self._decoder.decode(datagram))
 
@@ -109,6 +114,8 @@ class _Input:
         rejects = self._decoder.rejects
         if rejects:
             words += f", {rejects.total()} refused ({', '.join(f'{n} {reason}' for reason, n in rejects.most_common(3))})"
+        if self.looked_at < self.received:
+            words += f", {self.received - self.looked_at} recorded without a look at them"
         if self._decoder.ignored:
             words += f", {self._decoder.ignored.total()} ignored"
         if self._source.dropped:
@@ -173,8 +180,7 @@ def _wanted(args: argparse.Namespace) -> list[tuple[str, Reading]]:
 def _line(inputs: Iterable[_Input], writer: TakeWriter, elapsed_s: float, free_bytes: int) -> str:
     inputs = list(inputs)
     counts = "  ".join(
-        f"{source.protocol} {source.received}" + (f" ({r} refused)" if (r := source._decoder.rejects.total()) else "")
-        for source in inputs
+        f"{source.protocol} {source.received}" + (f" ({r} refused)" if (r := source.refused) else "") for source in inputs
     )
     return f"{elapsed_s:6.1f} s  {counts}  {_size(writer.bytes_written)}  {_size(free_bytes)} free"
 
