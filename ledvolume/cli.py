@@ -21,6 +21,9 @@ COMMANDS = {
     "bake": ("ledvolume.commands.bake", "make a scene for the wall from a nerfstudio checkpoint"),
     "listen": ("ledvolume.commands.listen", "print what a camera tracker sends, and why it is refused"),
     "lens": ("ledvolume.commands.lens", "look at a lens table: stations, overscan, the bent picture"),
+    "wizard": ("ledvolume.commands.wizard", "learn a tracker's axes, signs and units by moving the camera"),
+    "record": ("ledvolume.commands.record", "record what camera trackers send, in one file"),
+    "convert": ("ledvolume.commands.convert", "convert camera tracks: takes, OpenTrackIO, CSV, TUM, chan, nerfstudio, USD"),
     "simulate": ("ledvolume.commands.simulate", "send a recorded or built-in camera move, as a tracker would"),
 }
 

@@ -3,6 +3,7 @@
     LedvolumeError
     ├── ConfigError        a show, stage or scene file: file, key path, expected, got
     ├── ProtocolError      a datagram that is not what its protocol says: protocol, reason, payload
+    ├── MotionError        a camera that did not move as the wizard asked: steps to ask again
     ├── CheckpointError    a nerfstudio run that cannot be read, or not safely
     ├── SceneError         a baked scene that cannot be loaded or does not fit its header
     ├── RenderError        no usable OpenGL, a shader that does not compile, a limit of the driver
@@ -30,6 +31,14 @@ class ProtocolError(LedvolumeError):
     def __init__(self, protocol: str, reason: str, message: str, payload: bytes = b""):
         self.protocol, self.reason, self.payload = protocol, reason, payload
         super().__init__(f"{protocol}: {reason}: {message}")
+
+
+class MotionError(LedvolumeError):
+    """Motions that do not say what they were asked for. `steps`: those to do again; none if doing them again cannot help."""
+
+    def __init__(self, message: str, steps: tuple[str, ...] = ()):
+        self.steps = steps
+        super().__init__(message)
 
 
 class CheckpointError(LedvolumeError):

@@ -6,25 +6,23 @@ Built in, each with its parameters and their defaults:
     builtin:dolly?at=0,0,1.6&look=0,4,1.6&amount=1&period=8   sideways on rails, always looking at the point
     builtin:still?at=0,0,1.6&look=0,4,1.6                   a tripod
 
-A track file is CSV with a header that names at least time_s,x,y,z,qw,qx,qy,qz (metres, our axes; others are passed
-over), or TUM (`t tx ty tz qx qy qz qw`, no header, # comments). Its first line is time 0; at its end the camera stays.
+A track file of any format (tracks/) with one camera is one too: its first sample is time 0, at its end the camera stays.
 """
 
-import csv
 import math
-from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 import msgspec
 
+from ledvolume.clock import SECOND_NS
 from ledvolume.errors import ConfigError
-from ledvolume.pose import Pose, Vec3, canonical, interpolate, multiply, pan_tilt_roll
+from ledvolume.pose import Pose, Vec3, canonical, multiply, pan_tilt_roll
+from ledvolume.tracks import load_track
+from ledvolume.tracks.resample import playing
 
 TAU = 2 * math.pi
-CSV_COLUMNS = ("time_s", "x", "y", "z", "qw", "qx", "qy", "qz")
-TUM_COLUMNS = ("time_s", "x", "y", "z", "qx", "qy", "qz", "qw")
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -123,37 +121,12 @@ def _parameters(track: str, query: str) -> MoveParameters:
 
 
 def _from_file(path: Path) -> Move:
-    try:
-        lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    except (OSError, UnicodeDecodeError) as error:
+    if not path.is_file():
         expected = f"a track file, or builtin:{', builtin:'.join(BUILTINS)}"
-        raise ConfigError(path, "track", expected, str(error)) from None
-    is_csv = bool(lines) and "," in lines[0]
-    columns = [c.strip() for c in lines[0].split(",")] if is_csv else list(TUM_COLUMNS)
-    if is_csv and (missing := set(CSV_COLUMNS) - set(columns)):
-        raise ConfigError(path, "header", ",".join(CSV_COLUMNS), f"no {', '.join(sorted(missing))} in {lines[0]}")
-    rows = csv.reader(lines[1:]) if is_csv else (line.split() for line in lines)
-    times, poses = [], []
-    for number, cells in enumerate(rows, 1):
-        try:
-            if len(cells) != len(columns):
-                raise ValueError(f"{len(cells)} values")
-            row = dict(zip(columns, cells))
-            t, x, y, z, *q = (float(row[c]) for c in CSV_COLUMNS)
-            if not all(map(math.isfinite, (t, x, y, z))) or times and t <= times[-1]:
-                raise ValueError("times that do not rise, or a value that is not finite")
-            poses.append(Pose(canonical(tuple(q)), (x, y, z)))
-            times.append(t)
-        except ValueError as error:
-            raise ConfigError(path, f"row {number}", f"{' '.join(columns)}, all numbers", str(error)) from None
-    if not poses:
-        raise ConfigError(path, "track", "at least one pose", "an empty file")
-
-    def pose_at(t: float) -> Pose:
-        t += times[0]
-        i = bisect_right(times, t)
-        if i == 0 or i == len(times):
-            return poses[max(i - 1, 0)]
-        return interpolate(poses[i - 1], poses[i], (t - times[i - 1]) / (times[i] - times[i - 1]))
-
-    return Move(pose_at, times[-1] - times[0])
+        raise ConfigError(path, "track", expected, "a folder" if path.is_dir() else "no such file")
+    track = load_track(path)
+    [camera_id, *others] = track.cameras
+    if others:
+        raise ConfigError(path, "cameras", "one camera", ", ".join(track.cameras))
+    camera, first_ns = playing(track)[camera_id], track.samples[0].captured_at_ns
+    return Move(lambda t: camera.at(first_ns + round(t * SECOND_NS)).world_from_tracker, track.duration_ns / SECOND_NS)

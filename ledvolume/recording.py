@@ -313,13 +313,16 @@ _PlainReading = msgspec.defstruct(
 
 
 def _sample_schema() -> bytes:
-    """JSON schema of a CameraSample, with its parts in place: viewers do not all follow references."""
+    """JSON schema of a CameraSample as viewers understand it: parts in place of references, and vectors as lists of numbers
+    instead of prefixItems, which came with JSON schema 2020-12."""
     schema = msgspec.json.schema(CameraSample)
     parts = schema.pop("$defs")
 
     def in_place(node):
         if isinstance(node, dict):
-            node = parts[node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+            node = parts[node["$ref"].rpartition("/")[2]] if "$ref" in node else dict(node)
+            if "prefixItems" in node:
+                node["items"] = node.pop("prefixItems")[0]
             return {key: in_place(value) for key, value in node.items()}
         return [in_place(value) for value in node] if isinstance(node, list) else node
 

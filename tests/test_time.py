@@ -470,8 +470,8 @@ def test_a_track_that_cannot_be_had_is_explained(track, told):
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("time_s,x,y,z\n0,0,0,0\n", "no qw, qx, qy, qz"), ("1 2 3\n", "row 1: expected time_s"), ("", "at least one pose"),
-     ("0 0 0 0 0 0 0 1\n0 0 0 0 0 0 0 1\n", "row 2.*do not rise"), ("0 0 0 0 0 0 0 0\n", "row 1.*no direction")],
+    [("time_s,x,y,z\n0,0,0,0\n", "no qw, qx, qy, qz"), ("1 2 3\n", "line 1: expected time_s"), ("", "at least one pose"),
+     ("0 0 0 0 0 0 0 1\n0 0 0 0 0 0 0 1\n", "line 2.*do not rise"), ("0 0 0 0 0 0 0 0\n", "line 1.*no direction")],
 )  # fmt: skip
 def test_a_track_file_that_makes_no_sense_is_explained(tmp_path, text, told):
     (tmp_path / "t").write_text(text)

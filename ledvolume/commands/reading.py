@@ -23,18 +23,22 @@ from ledvolume.source_clock import MODES
 FILE = "command line"
 
 
-def reading_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    group = parser.add_argument_group("how datagrams are read")
+def reading_arguments(parser: argparse.ArgumentParser, is_sender: bool = False) -> None:
+    """Declare the options; a sender has no use for --clock and --cameras."""
+    group = parser.add_argument_group("how datagrams are made" if is_sender else "how datagrams are read")
+    default = "ledvolume" if is_sender else "all"
     which = group.add_mutually_exclusive_group()
     which.add_argument("--map", default="", metavar="FILE.toml", help="OSC: an address map")
-    which.add_argument("--preset", default="", metavar="NAME", help=f"OSC: {', '.join(PRESETS)} (default: all)")
+    which.add_argument("--preset", default="", metavar="NAME", help=f"OSC: {', '.join(PRESETS)} (default: {default})")
     profiles = f"FreeD: {', '.join(PROFILES)}, or a TOML file; PSN: a TOML file"
     group.add_argument("--profile", default="", metavar="NAME", help=profiles)
     group.add_argument("--encoding", choices=get_args(Encoding), help="OpenTrackIO, as it is sent")
+    sensor_argument(group)
+    if is_sender:
+        parser.set_defaults(clock=None, cameras="")
+        return
     group.add_argument("--clock", choices=MODES, help="what the stamps of senders are taken for (default: auto)")
     group.add_argument("--cameras", default="", metavar="WIRE=ID,…", help="cameras that are to be called otherwise")
-    sensor_argument(group)
 
 
 def sensor_argument(parser) -> None:

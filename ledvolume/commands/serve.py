@@ -12,20 +12,16 @@ file names it. Ends with a summary; exit status 1 if no frame was sent.
 """
 
 import argparse
-import shutil
 import signal
-import sys
-import time
 from pathlib import Path
 
 import msgspec
 
+from ledvolume.commands.live_line import LiveLine
 from ledvolume.commands.quantities import new_file, positive, writable_file
 from ledvolume.config import Show, load_show
 from ledvolume.errors import ConfigError
 from ledvolume.server import serve
-
-LINE_EVERY_S = 5.0  # where the live line cannot be rewritten: a log
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,29 +69,6 @@ def with_addresses(show: Show, sources: list[str], outputs: list[str]) -> Show:
     return msgspec.structs.replace(
         show, sources=(*changed, *show.sources[len(sources) :]), outputs=tuple(outputs) or show.outputs
     )
-
-
-class LiveLine:
-    """One line on a terminal that is rewritten, with lasting lines above it; in a log, a line now and then."""
-
-    def __init__(self, file=sys.stderr):
-        self._file, self._is_terminal = file, file.isatty()
-        self._next_s = 0.0
-        self._open = False
-
-    def show(self, line: str) -> None:
-        if self._is_terminal:
-            self._file.write(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}")
-            self._open = True
-        elif time.monotonic() >= self._next_s:
-            self._next_s = time.monotonic() + LINE_EVERY_S
-            self._file.write(f"{line}\n")
-        self._file.flush()
-
-    def say(self, words: str) -> None:
-        self._file.write(f"{chr(10) if self._open else ''}{words}\n")
-        self._file.flush()
-        self._open = False
 
 
 def in_words(summary: dict) -> str:

@@ -8,6 +8,7 @@ give every sender of segments a multicast group, that is a source, of its own. S
 """
 
 import uuid
+from collections.abc import Callable
 from reprlib import repr as brief
 from typing import Literal
 
@@ -64,6 +65,11 @@ def encoder(encoding: Encoding | None = None):
     return _Sender(CBOR if encoding == "cbor" else JSON).datagrams
 
 
+def fields_encoder() -> Callable[[CameraSample], dict]:
+    """What the reference sender says of a sample, before it is packed: for files."""
+    return _Sender(JSON).fields
+
+
 class _Sender:
     def __init__(self, encoding: int):
         self._encoding = encoding
@@ -71,7 +77,7 @@ class _Sender:
         self._numbers: dict[str, int] = {}
         self._static_at_ns: dict[str, int] = {}
 
-    def datagrams(self, sample: CameraSample) -> list[bytes]:
+    def fields(self, sample: CameraSample) -> dict:
         camera_id, stamp_ns = sample.camera_id, sample.stamped_at_ns or sample.captured_at_ns
         told_at_ns = self._static_at_ns.get(camera_id)
         is_due = told_at_ns is None or not 0 <= stamp_ns - told_at_ns < STATIC_EVERY_NS
@@ -80,10 +86,14 @@ class _Sender:
         sample_id = uuid.uuid5(_NAMESPACE, f"{camera_id} {stamp_ns} {self._samples}").urn
         source_id = uuid.uuid5(_NAMESPACE, camera_id).urn
         fields = sample_fields(sample, self._number(camera_id), sample_id, source_id, self._samples, is_due)
+        self._samples += 1
+        return fields
+
+    def datagrams(self, sample: CameraSample) -> list[bytes]:
+        fields = self.fields(sample)
         payload = cbor2.dumps(fields) if self._encoding == CBOR else msgspec.json.encode(fields)
         out = packets(payload, self._encoding, self._sequence)
         self._sequence = (self._sequence + len(out)) % 65536
-        self._samples += 1
         return out
 
     def _number(self, camera_id: str) -> int:
