@@ -35,7 +35,10 @@ STREAM = "stream://127.0.0.1:5999"
         (["tile", f"{STREAM}?server_key_file=FILE.key", "--verify"], "FILE.key: cannot read the key: no such file"),
         (["simulate", "builtin:still", "--to", OSC, "--focal-mm", "-3"], "--focal-mm: expected a number above 0"),
         (["simulate", "builtin:still", "--to", OSC, "--seconds", "0.1"], "address: expected an address that can be used"),
-        (["simulate", "FILE", "--to", OSC, "--preset", "unity"], "preset: expected one of ledvolume, vmc, vrchat, loled, got 'unity'"),
+        (
+            ["simulate", "FILE", "--to", OSC, "--preset", "unity"],
+            "preset: expected one of ledvolume, vmc, vrchat, loled, got 'unity'",
+        ),
         (["simulate", "builtin:still", "--to", OSC, "--rate", "track"], "--rate: expected a rate: a built-in move has no"),
         (["simulate", "FILE", "--to", OSC, "--raw"], "FILE: take: expected an MCAP file"),
         (["record", "--out", "FOLDER/x.mcap"], "URI: expected one source or more"),
