@@ -71,13 +71,13 @@ def free_udp_port() -> int:
         return free.getsockname()[1]
 
 
-def wait_until_bound(port: int, process: subprocess.Popen) -> None:
+def wait_until_bound(port: int, process: subprocess.Popen, host: str = "127.0.0.1") -> None:
     """Until the process has opened its UDP port. Raises RuntimeError where it does not."""
     deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s and process.poll() is None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind((host, port))
             except OSError:
                 return
         time.sleep(0.02)

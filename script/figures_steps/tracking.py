@@ -1,8 +1,9 @@
 """Figures of step 2, tracking: protocols, time, prediction, loss, hostile and flooded networks."""
 
-from benchmarks import prediction, vectors
+from benchmarks import peers, prediction, vectors
 
 MEASUREMENTS = (
     *vectors.MEASUREMENTS,
+    *peers.MEASUREMENTS,
     *prediction.MEASUREMENTS,
 )
