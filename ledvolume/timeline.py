@@ -10,10 +10,10 @@ nothing comes for longer, the inner picture fades into the outer one (Camera.pre
 
 Nothing ever makes the picture jump. A sample that no camera can follow (a corrupted datagram, a tracker that mistakes
 a marker) is kept aside; when several in a row agree, the tracker means it. After such a jump, or when samples return
-after a hold, the pose is blended over from where it stood. A sample that arrives after later ones is put in its place,
-so that a replay of the past uses it; the prediction from a sample counts only what had come before that one, so a late
-one never bends what is being shown. All of it is a function of the samples added so far and of the instant asked for: no
-clock is read, and asking changes nothing.
+after a hold, the pose is blended over from where it stood; a picture that has faded comes back where the camera is.
+A sample that arrives after later ones is put in its place, so that a replay of the past uses it; the prediction from a
+sample counts only what had come before that one, so a late one never bends what is being shown. All of it is a function
+of the samples added so far and of the instant asked for: no clock is read, and asking changes nothing.
 """
 
 import math
@@ -169,7 +169,8 @@ class Timeline:
         presence = 1.0 if tracking != "lost" else 1 - _smooth((age_ns - self.limits.lost_ns) / max(self.limits.fade_ns, 1))
         if latest_return is not None and t_ns < latest_return.settled_at_ns:
             weight = _smooth((t_ns - latest_return.seen_from_ns) / self.limits.blend_ns)
-            pose = interpolate(latest_return.stood, pose, weight)
+            if latest_return.presence > 0:
+                pose = interpolate(latest_return.stood, pose, weight)
             presence = latest_return.presence + (presence - latest_return.presence) * weight
             tracking = "predicted" if tracking == "measured" else tracking
         return pose, lens, tracking, age_ns, presence

@@ -1,9 +1,10 @@
 """Figures of step 2, tracking: protocols, time, prediction, loss, hostile and flooded networks."""
 
-from benchmarks import peers, prediction, vectors
+from benchmarks import loss, peers, prediction, vectors
 
 MEASUREMENTS = (
     *vectors.MEASUREMENTS,
     *peers.MEASUREMENTS,
     *prediction.MEASUREMENTS,
+    *loss.MEASUREMENTS,
 )
