@@ -1,10 +1,11 @@
 """Figures of step 2, tracking: protocols, time, prediction, loss, hostile and flooded networks."""
 
-from benchmarks import loss, peers, prediction, vectors
+from benchmarks import loss, million, peers, prediction, vectors
 
 MEASUREMENTS = (
     *vectors.MEASUREMENTS,
     *peers.MEASUREMENTS,
     *prediction.MEASUREMENTS,
     *loss.MEASUREMENTS,
+    *million.MEASUREMENTS,
 )
