@@ -85,6 +85,7 @@ class LiveShow:
         self._status_file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "ledvolume", "serve", folder / "show.toml", "--status", self._status_file]
         self._process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        self.pid = self._process.pid
         self.frames: list[Seen] = []
         self.said: list[tuple[int, str]] = []
         self._is_over = threading.Event()

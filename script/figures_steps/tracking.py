@@ -1,6 +1,6 @@
 """Figures of step 2, tracking: protocols, time, prediction, loss, hostile and flooded networks."""
 
-from benchmarks import loss, million, peers, prediction, vectors
+from benchmarks import flood, loss, million, peers, prediction, vectors
 
 MEASUREMENTS = (
     *vectors.MEASUREMENTS,
@@ -8,4 +8,5 @@ MEASUREMENTS = (
     *prediction.MEASUREMENTS,
     *loss.MEASUREMENTS,
     *million.MEASUREMENTS,
+    *flood.MEASUREMENTS,
 )
