@@ -1,10 +1,11 @@
 """Figures of step 2, tracking: protocols, time, prediction, loss, hostile and flooded networks."""
 
-from benchmarks import flood, loss, million, peers, prediction, vectors
+from benchmarks import flood, loss, million, peers, prediction, same_motion, vectors
 
 MEASUREMENTS = (
     *vectors.MEASUREMENTS,
     *peers.MEASUREMENTS,
+    *same_motion.MEASUREMENTS,
     *prediction.MEASUREMENTS,
     *loss.MEASUREMENTS,
     *million.MEASUREMENTS,
