@@ -33,7 +33,7 @@ NEVER_NS = 2**63 - 1  # age of a camera that never had a sample
 REMEMBERED_SAMPLES = 1024
 REMEMBERED_RETURNS = 16
 MOST_IN_HISTORY = 256  # samples that a prediction is made of: no tracker sends more in the time
-MOST_PAIRS = 16  # for the velocity that a new sample is judged by: a flood of samples must not cost a flood of pairs
+MOST_PAIRS = 8  # for the velocity that a new sample is judged by: a flood of samples must not cost a flood of pairs
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

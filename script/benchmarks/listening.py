@@ -14,11 +14,15 @@ from ledvolume.sources import open_sender
 from measure import ROOT
 
 PATIENCE_S = 20.0
+OF_A_DATAGRAM = {"camera_id", "reject", "ignored"}  # one of these is in a line that speaks of one
 LINE_S = 5.0  # a datagram on loopback and its line take milliseconds; a busy machine takes longer
 
 
 class Listener:
-    """`ledvolume listen URI --json` on a free port of loopback. protocol: as in "freed+udp"; more: further arguments."""
+    """`ledvolume listen URI --json` on a free port of loopback. protocol: as in "freed+udp"; more: further arguments.
+
+    Heard are samples, refusals and what is ignored; what it says of the sender's habits and of silence is not.
+    """
 
     def __init__(self, protocol: str, *more: str):
         self.port = free_udp_port()
@@ -26,7 +30,7 @@ class Listener:
         environment = dict(os.environ, PYTHONUNBUFFERED="1")
         command = [sys.executable, "-m", "ledvolume", "listen", self.uri, "--json", *more]
         self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-        self._lines: queue.Queue[str] = queue.Queue()
+        self._lines: queue.Queue[dict] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
         wait_until_bound(self.port, self._process)
         self._sender = open_sender(self.uri)
@@ -50,7 +54,7 @@ class Listener:
         found, deadline_s = [], time.monotonic() + LINE_S
         while len(found) < lines:
             try:
-                found.append(json.loads(self._lines.get(timeout=max(deadline_s - time.monotonic(), 0.001))))
+                found.append(self._lines.get(timeout=max(deadline_s - time.monotonic(), 0.001)))
             except queue.Empty:
                 break
         return found
@@ -62,7 +66,9 @@ class Listener:
 
     def _read(self) -> None:
         for line in self._process.stdout:
-            self._lines.put(line)
+            said = json.loads(line)
+            if OF_A_DATAGRAM & said.keys():
+                self._lines.put(said)
 
 
 def free_udp_port() -> int:

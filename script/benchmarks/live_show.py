@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.listening import PATIENCE_S
-from ledvolume.camera import LensReading, entrance_pupil
-from ledvolume.clock import SECOND_NS
-from ledvolume.commands import simulate
+from ledvolume.camera import CameraSample, LensReading, entrance_pupil
+from ledvolume.clock import SECOND_NS, FrameClock
 from ledvolume.config import Show, load_show
 from ledvolume.frame import FrameRequest
 from ledvolume.moves import open_move
@@ -155,16 +154,16 @@ def tracker(uri: str, seconds: float, *stops: tuple[float, float]) -> subprocess
 def main() -> None:
     uri, seconds, *stops = sys.argv[1:]
     spans = [tuple(float(t) for t in stop.split(",")) for stop in stops]
-    sender, encode = open_sender(uri), open_encoder("osc", "ledvolume")
-    started_ns = time.time_ns()
-
-    def send(payload: bytes) -> None:
-        t = (time.time_ns() - started_ns) / SECOND_NS
+    sender, encode, move = open_sender(uri), open_encoder("osc", "ledvolume"), open_move(MOVE)
+    clock = FrameClock(TRACKER_HZ, time.time_ns(), lead_ns=0)
+    print(clock.epoch_ns, flush=True)
+    t = 0.0
+    while t < float(seconds):
+        at_ns = clock.next_tick().present_at_ns
+        t = (at_ns - clock.epoch_ns) / SECOND_NS
         if not any(begin <= t < end for begin, end in spans):
-            sender.send(payload)
-
-    print(started_ns, flush=True)
-    simulate.send(open_move(MOVE), send, encode, TRACKER_HZ, float(seconds), "A", LensReading())
+            for payload in encode(CameraSample("A", at_ns, at_ns, move.pose_at(t))):
+                sender.send(payload)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from ledvolume.moves import open_move
 from ledvolume.pose import Pose, multiply, pan_tilt_roll
 from ledvolume.protocols import open_decoder, open_encoder
 from ledvolume.sources import open_sender, open_source
-from ledvolume.timeline import Timeline
+from ledvolume.timeline import Limits, Timeline
 from measure import Row
 
 SECONDS, HERTZ = 8, 100
@@ -150,7 +150,8 @@ def sleep_until(instant_ns: int) -> None:
 
 
 def filled(samples: list[CameraSample]) -> Timeline:
-    timeline = Timeline(RIG)
+    """A timeline that never takes a gap for a loss: where this machine stalls, the wires' stamps have it in different places."""
+    timeline = Timeline(RIG, limits=Limits(horizon_ns=SECOND_NS, lost_ns=2 * SECOND_NS))
     for sample in samples:
         timeline.add(sample)
     return timeline
