@@ -29,7 +29,7 @@ class ProtocolError(LedvolumeError):
     """A datagram that cannot be decoded. `reason` is a short stable word for counting (`truncated`, `bad-address`)."""
 
     def __init__(self, protocol: str, reason: str, message: str, payload: bytes = b""):
-        self.protocol, self.reason, self.payload = protocol, reason, payload
+        self.protocol, self.reason, self.message, self.payload = protocol, reason, message, payload
         super().__init__(f"{protocol}: {reason}: {message}")
 
 

@@ -47,6 +47,7 @@ class Report:
         self._sent: deque[tuple[int, bool]] = deque()  # (instant, is_late) of the last RECENT_NS
         self._told: dict[str, int] = {}  # warning → when it was last said
         self._was_outside = False
+        self._lost_since_ns: int | None = None  # capture of the last pose before a loss that was said
 
     def frame(self, request: FrameRequest, started_ns: int, decided_ns: int, rendered_ns: int, sent_ns: int) -> list[str]:
         """A frame has been sent; the instants are those of its way through the loop. Returns warnings to be said now."""
@@ -66,7 +67,7 @@ class Report:
         self._sent.append((sent_ns, is_late))
         while self._sent[0][0] < sent_ns - RECENT_NS:
             self._sent.popleft()
-        return [*self._zone_warnings(request), *tracking_warnings(before, request), *self._late_warnings(sent_ns)]
+        return [*self._zone_warnings(request), *self._tracking_warnings(before, request), *self._late_warnings(sent_ns)]
 
     @property
     def fps(self) -> float:
@@ -125,6 +126,28 @@ class Report:
             "the zone and may look wrong from here. If the camera stands right, check stage_from_world"
         ]
 
+    def _tracking_warnings(self, before: FrameRequest | None, now: FrameRequest) -> list[str]:
+        """What to say when tracking is lost or comes back. A network that loses packets now and then is not said each time."""
+        was, tracking = before.camera.tracking if before else "lost", now.camera.tracking
+        if tracking in ("measured", "predicted"):
+            since_ns, self._lost_since_ns = self._lost_since_ns, None
+            if before is None or before.camera.age_ns == NEVER_NS:
+                return [f"tracking of {now.camera.camera_id} is there"]
+            if since_ns is None:
+                return []
+            return [f"tracking of {now.camera.camera_id} is back, after {(captured_ns(now) - since_ns) / 1e9:.1f} s"]
+        if tracking == was:
+            return []
+        silent = _age_in_words(now)
+        if tracking == "held":
+            if not self._may_say("held", now.decided_at_ns):
+                return []
+            words = "the camera is held where it was. Has the tracker lost it, or the network a packet or two?"
+        else:
+            words = "the picture stands still and fades. Is the tracker sending? `ledvolume listen` tells"
+        self._lost_since_ns = captured_ns(now)
+        return [f"{silent}: {words}"]
+
     def _late_warnings(self, now_ns: int) -> list[str]:
         late = sum(is_late for _, is_late in self._sent)
         if len(self._sent) < 8 or late * 4 < len(self._sent) or not self._may_say("late", now_ns):
@@ -149,21 +172,8 @@ def captured_ns(request: FrameRequest) -> int:
     return request.present_at_ns - request.camera.age_ns
 
 
-def tracking_warnings(before: FrameRequest | None, now: FrameRequest) -> list[str]:
-    """What to say when tracking is lost or comes back."""
-    was = before.camera.tracking if before else "lost"
-    tracking = now.camera.tracking
-    if tracking == was or {tracking, was} == {"measured", "predicted"}:
-        return []
-    silent = _age_in_words(now)
-    if tracking == "held":
-        return [f"{silent}: the camera is held where it was. Has the tracker lost it, or the network a packet or two?"]
-    if tracking == "lost":
-        return [f"{silent}: tracking is lost, the picture stands still. Is the tracker sending? `ledvolume listen` tells"]
-    return [f"tracking of {now.camera.camera_id} is there"]
-
-
 def _age_in_words(request: FrameRequest) -> str:
     if request.camera.age_ns == NEVER_NS:
         return "no pose yet"
-    return f"{request.camera.tracking}, pose {max(request.decided_at_ns - captured_ns(request), 0) / 1e6:.0f} ms old"
+    tracking = "TRACKING LOST" if request.camera.tracking == "lost" else request.camera.tracking
+    return f"{tracking}, pose {max(request.decided_at_ns - captured_ns(request), 0) / 1e6:.0f} ms old"

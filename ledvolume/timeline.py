@@ -10,10 +10,10 @@ nothing comes for longer, the inner picture fades into the outer one (Camera.pre
 
 Nothing ever makes the picture jump. A sample that no camera can follow (a corrupted datagram, a tracker that mistakes
 a marker) is kept aside; when several in a row agree, the tracker means it. After such a jump, or when samples return
-after a hold, the pose is blended over from where it stood. A sample that arrives after later ones is put in its place,
-so that a replay of the past uses it; the prediction from a sample counts only what had come before that one, so a late
-one never bends what is being shown. All of it is a function of the samples added so far and of the instant asked for: no
-clock is read, and asking changes nothing.
+after a hold, the pose is blended over from where it stood; a picture that has faded comes back where the camera is.
+A sample that arrives after later ones is put in its place, so that a replay of the past uses it; the prediction from a
+sample counts only what had come before that one, so a late one never bends what is being shown. All of it is a function
+of the samples added so far and of the instant asked for: no clock is read, and asking changes nothing.
 """
 
 import math
@@ -32,7 +32,8 @@ from ledvolume.prediction import AT_REST, HISTORY_S, Motion, eased, motion, move
 NEVER_NS = 2**63 - 1  # age of a camera that never had a sample
 REMEMBERED_SAMPLES = 1024
 REMEMBERED_RETURNS = 16
-MOST_PAIRS = 16  # for the velocity that a new sample is judged by: a flood of samples must not cost a flood of pairs
+MOST_IN_HISTORY = 256  # samples that a prediction is made of: no tracker sends more in the time
+MOST_PAIRS = 8  # for the velocity that a new sample is judged by: a flood of samples must not cost a flood of pairs
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,13 +66,15 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Knot(msgspec.Struct):
-    """A sample in the timeline. starts_anew: it does not continue the movement of the one before. order: of arrival."""
+    """A sample in the timeline. starts_anew: it does not continue the movement of the one before. order: of arrival.
+    movement_ns: of the first knot of its movement, since which there was no gap either."""
 
     at_ns: int
     pose: Pose
     lens: LensReading
     starts_anew: bool
     order: int
+    movement_ns: int
     velocity: Motion | None = None  # by the median, for judging; computed when first needed
     motion: Motion | None = None  # for predicting; computed when first needed
 
@@ -169,7 +172,8 @@ class Timeline:
         presence = 1.0 if tracking != "lost" else 1 - _smooth((age_ns - self.limits.lost_ns) / max(self.limits.fade_ns, 1))
         if latest_return is not None and t_ns < latest_return.settled_at_ns:
             weight = _smooth((t_ns - latest_return.seen_from_ns) / self.limits.blend_ns)
-            pose = interpolate(latest_return.stood, pose, weight)
+            if latest_return.presence > 0:
+                pose = interpolate(latest_return.stood, pose, weight)
             presence = latest_return.presence + (presence - latest_return.presence) * weight
             tracking = "predicted" if tracking == "measured" else tracking
         return pose, lens, tracking, age_ns, presence
@@ -188,7 +192,11 @@ class Timeline:
             stood, *_, presence = self._state_at(seen_from_ns)
             self._returns = self._returns[1 - REMEMBERED_RETURNS :]
             self._returns.append(_Return(at_ns, seen_from_ns, seen_from_ns + self.limits.blend_ns, stood, presence))
-        self._knots.append(_Knot(at_ns, sample.world_from_tracker, sample.lens, known_at_ns is not None, self.accepted))
+        before = self._knots[-1] if self._knots else None
+        goes_on = before is not None and known_at_ns is None and at_ns - before.at_ns <= self.limits.horizon_ns
+        movement_ns = before.movement_ns if goes_on else at_ns
+        pose, lens = sample.world_from_tracker, sample.lens
+        self._knots.append(_Knot(at_ns, pose, lens, known_at_ns is not None, self.accepted, movement_ns))
         self._times.append(at_ns)
         self.accepted += 1
         if len(self._knots) > 2 * REMEMBERED_SAMPLES:
@@ -218,7 +226,8 @@ class Timeline:
         ):
             self.rejects["late"] += 1
             return
-        self._knots.insert(i, _Knot(at_ns, sample.world_from_tracker, sample.lens, False, self.accepted))
+        pose, lens = sample.world_from_tracker, sample.lens
+        self._knots.insert(i, _Knot(at_ns, pose, lens, False, self.accepted, before.movement_ns))
         self._times.insert(i, at_ns)
         self.accepted += 1
         self.reordered += 1
@@ -229,21 +238,15 @@ class Timeline:
         if knot.motion is None:
             first = self._since(i, round(HISTORY_S * 1e9))
             window = [k for k in self._knots[first : i + 1] if k.order <= knot.order]
+            window = window[:: -1 - len(window) // MOST_IN_HISTORY][::-1]
             knot.motion = motion([(k.at_ns - knot.at_ns) / 1e9 for k in window], [k.pose for k in window])
         return knot.motion
 
     def _since(self, i: int, window_ns: int) -> int:
         """Index of the oldest knot of the movement that knot i continues, in a window before it and without a gap."""
-        first, knots, horizon_ns = i, self._knots, self.limits.horizon_ns
-        oldest_ns = self._times[i] - window_ns
-        while (
-            first > 0
-            and not knots[first].starts_anew
-            and self._times[first] > oldest_ns
-            and self._times[first] - self._times[first - 1] <= horizon_ns
-        ):
-            first -= 1
-        return first
+        oldest = bisect_right(self._times, self._times[i] - window_ns) - 1
+        began = bisect_left(self._times, self._knots[i].movement_ns)
+        return max(oldest, began, 0)
 
     def _velocity(self, i: int) -> Motion | None:
         """At knot i, for judging the next sample: the median over pairs half a window apart, so that one bad sample has no

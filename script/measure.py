@@ -24,7 +24,7 @@ class Row:
     name: str
     value: float | int | bool | str | None
     unit: str = ""
-    bar: tuple[str, float] | None = None
+    bar: tuple[str, float | str] | None = None
 
     @property
     def holds(self) -> bool:

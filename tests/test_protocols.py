@@ -1,8 +1,10 @@
 """From socket to sample: what trackers send, what is made of it, and what is refused. Other programs do the sending."""
 
+import gc
 import json
 import math
 import os
+import random
 import socket
 import struct
 import subprocess
@@ -493,10 +495,39 @@ def test_hostile_datagrams_raise_nothing_are_counted_and_move_nothing():
     assert min(figures["rejected"], figures["accepted"], figures["implausible"]) > 0, "the fuzz reaches every gate"
 
 
+WHOLE = {
+    "ledvolume over OSC": ("osc", open_encoder("osc", "ledvolume")(SAMPLE)[0]),
+    "VMC over OSC": ("osc", open_encoder("osc", "vmc")(SAMPLE)[0]),
+    "a bundle": ("osc", bundle(open_encoder("osc", "ledvolume")(SAMPLE)[0])),
+    "native": ("native", open_encoder("native")(SAMPLE)[0]),
+}  # the others': test_freed.py, test_opentrackio.py, test_psn.py
+
+
+@pytest.mark.parametrize(("protocol", "payload"), WHOLE.values(), ids=WHOLE.keys())
+def test_every_truncation_is_refused(protocol, payload):
+    assert len(decoded(open_decoder(protocol), payload)) == 1
+    for size in range(len(payload)):
+        decoder = open_decoder(protocol)
+        assert decoder.decode(Datagram("test", payload[:size], NOW)) == []
+        assert (decoder.rejects.total(), decoder.ignored) == (1, {}), size
+
+
+@pytest.mark.parametrize("protocol", HOSTILE)
+def test_what_is_refused_leaves_no_cycle_behind(protocol):
+    """The server runs without the garbage collector: what refers to itself would stay for ever."""
+    r, decoder, real = random.Random(5), open_decoder(protocol), open_encoder(protocol)(SAMPLE)[-1]
+    gc.collect()
+    gc.disable()
+    try:
+        for k in range(2000):
+            decoder.decode(Datagram("test", r.choice(HOSTILE[protocol])(r, real), NOW + k * 1_000_000))
+        assert decoder.rejects.total() > 100 and gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("protocol", ["osc+udp", "opentrackio+udp", "native+zmq"])
 def test_hostile_datagrams_over_real_sockets_leave_the_source_alive(protocol):
-    import random
-
     r = random.Random(3)
     source, sender, decoder = connected(protocol)
     name = protocol.partition("+")[0]

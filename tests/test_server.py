@@ -376,9 +376,32 @@ def test_lost_tracking_is_said_and_so_is_its_return():
     assert sent(report, request(1, "predicted")) == []
     (held,) = sent(report, request(2, "held", age_ms=240))
     assert "held" in held and "200 ms old" in held  # decided 40 ms before it is shown
-    (lost,) = sent(report, request(3, "lost", age_ms=1100))
-    assert "lost" in lost and "ledvolume listen" in lost
-    assert sent(report, request(4)) == ["tracking of A is there"]
+    assert "held, pose 200 ms old" in report.line(0, 0)
+    (lost,) = sent(report, request(13, "lost", age_ms=1340))
+    assert "TRACKING LOST" in lost and "1300 ms old" in lost and "ledvolume listen" in lost
+    assert sent(report, request(14, "lost", age_ms=1440)) == []
+    assert "TRACKING LOST" in report.line(0, 0)
+    # the last pose before was captured 240 ms before frame 2, this one 50 ms before frame 15: 1300 + 240 - 50 ms
+    assert sent(report, request(15)) == ["tracking of A is back, after 1.5 s"]
+    assert sent(report, request(16, "predicted")) == []
+
+
+def test_a_camera_that_is_held_now_and_then_is_said_once_in_ten_seconds():
+    report = Report(ZONE, 100 * MS)
+    said = [
+        words for index in range(80) for words in sent(report, request(index, "held" if index % 2 else "measured", age_ms=150))
+    ]
+    assert [words.split(",")[0] for words in said] == ["tracking of A is there", "held", "tracking of A is back"]
+    (lost,) = sent(report, request(80, "lost", age_ms=1100))  # this is always said
+    assert "TRACKING LOST" in lost
+    assert len(sent(report, request(81))) == 1
+
+
+def test_a_tracker_that_has_never_been_there_is_no_loss():
+    report = Report(ZONE, 100 * MS)
+    never = msgspec.structs.replace(request(0).camera, tracking="lost", age_ns=NEVER_NS)
+    assert sent(report, msgspec.structs.replace(request(0), camera=never)) == []
+    assert sent(report, request(1)) == ["tracking of A is there"]
 
 
 def test_no_latency_is_claimed_of_poses_that_are_not_there():

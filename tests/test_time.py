@@ -261,6 +261,15 @@ def test_the_inner_picture_fades_after_the_loss_and_comes_back_softly():
     assert max(abs(b - a) for a, b in zip(steps, steps[1:])) <= 1.5 * 20 / 300 + EXACT_M
 
 
+def test_a_picture_that_has_faded_comes_back_where_the_camera_is():
+    timeline = timeline_of(*walk(0, 200, speed_m_s=0.0), lead_ns=40 * MS)
+    for s in walk(9000, 9400, speed_m_s=1.0):  # from 0 m at 9000 ms on; frames know of it from 9040 ms on
+        timeline.add(s)
+    shown = {t: at(timeline, t) for t in (9039, 9040, 9190)}
+    assert {t: camera.presence for t, camera in shown.items()} == pytest.approx({9039: 0, 9040: 0, 9190: 0.5}, abs=EXACT_M)
+    assert [x_m(camera) for camera in shown.values()] == pytest.approx([0, 0.04, 0.19], abs=EXACT_M)
+
+
 def test_before_the_first_sample_there_is_nothing_to_fade():
     assert at(timeline_of(), 0).presence == 1
 
@@ -387,6 +396,18 @@ def test_a_hand_held_camera_is_predicted_within_millimetres(hertz):
             worst_m = max(worst_m, math.dist(shown, move(k / hertz + 0.05).position_m))
     assert timeline.rejects == {}
     assert worst_m < 0.004
+
+
+def test_a_flood_of_samples_is_predicted_as_a_tracker_is():
+    """50,000 a second, of which a frame takes in the newest 128: at 1 m/s as at 100 Hz."""
+    timeline = timeline_of()
+    for frame in range(1, 25):
+        for k in range(128):
+            at_ns = T0 + frame * 40 * MS - (128 - k) * 20_000
+            timeline.add(CameraSample("A", at_ns, at_ns, Pose(position_m=((at_ns - T0) / 1e9, 0.0, 0.0))))
+    camera = at(timeline, 24 * 40 + 40)
+    assert x_m(camera) == pytest.approx(1.0, abs=1e-4) and camera.tracking == "predicted"
+    assert timeline.accepted == 24 * 128 and not timeline.rejects
 
 
 def test_memory_is_bounded():

@@ -19,6 +19,7 @@ from ledvolume.protocols.freed_profile import PROFILES
 from ledvolume.protocols.opentrackio import Encoding
 from ledvolume.protocols.osc_map import PRESETS, load_map, preset_map
 from ledvolume.source_clock import MODES
+from ledvolume.sources import address
 
 FILE = "command line"
 
@@ -64,6 +65,25 @@ def readings_of(args: argparse.Namespace, protocols: Iterable[str]) -> list[Read
             raise ConfigError(FILE, f"--{option}", f"a source of {' or '.join(able)}", f"{given}, for {', '.join(protocols)}")
     common = Reading(sensor_mm=sensor_mm(args.sensor), clock=args.clock, cameras=_cameras(args.cameras))
     return [msgspec.structs.replace(common, **_own(args, protocol)) for protocol in protocols]
+
+
+def sources_of(args: argparse.Namespace, uris: list[str], show_file: str) -> list[tuple[str, Reading]]:
+    """Addresses, read as the options say, or those of a show, read as the show says. Raises ConfigError."""
+    if bool(uris) == bool(show_file):
+        raise ConfigError(FILE, "URI", "one source or more, such as osc+udp://0.0.0.0:9000, or --show", " ".join(uris) or "none")
+    if uris:
+        return list(zip(uris, readings_of(args, [address(uri).protocol for uri in uris])))
+    from ledvolume.config import load_show
+
+    for option in ("map", "preset", "profile", "sensor", "clock", "encoding", "cameras"):
+        if given := getattr(args, option):
+            raise ConfigError(FILE, f"--{option}", "nothing: --show says how its sources are read", given)
+    show = load_show(show_file)
+    if not show.sources:
+        raise ConfigError(show.file, "source", "at least one [[source]]", "none")
+    of_camera = show.stage.rigs[0].lens.sensor_mm
+    readings = [msgspec.structs.replace(s.reading, sensor_mm=s.reading.sensor_mm or of_camera) for s in show.sources]
+    return [(source.uri, reading) for source, reading in zip(show.sources, readings)]
 
 
 def sensor_mm(text: str | None) -> tuple[float, float] | None:

@@ -20,13 +20,12 @@ import msgspec
 
 from ledvolume.commands.live_line import LiveLine
 from ledvolume.commands.quantities import positive, writable_file
-from ledvolume.commands.reading import FILE, reading_arguments, readings_of
-from ledvolume.errors import ConfigError
+from ledvolume.commands.reading import reading_arguments, sources_of
 from ledvolume.protocols import Decoder, Reading, open_decoder
 from ledvolume.recording import TakeWriter
-from ledvolume.sources import UdpSource, ZmqSource, address, open_source
+from ledvolume.sources import UdpSource, ZmqSource, address, open_source, wait_for_any
 
-WAIT_S = 0.005  # shared by the sources: the kernel stamps UDP, but ZMQ is stamped when it is drained
+WAIT_S = 0.05
 DECODED_PER_TURN = 64  # of each source: a flood must be written down, it need not be understood
 LINE_EVERY_NS = 200_000_000
 SYNC_EVERY_NS = 1_000_000_000
@@ -42,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    wanted = _wanted(args)
+    wanted = sources_of(args, args.uris, args.show)
     stopped = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.append(True))
@@ -77,14 +76,14 @@ class _Input:
     def __init__(self, uri: str, reading: Reading):
         self.uri, self.reading, self.protocol = uri, reading, address(uri).protocol
         self._decoder: Decoder = open_decoder(self.protocol, **msgspec.structs.asdict(reading))
-        self._source: UdpSource | ZmqSource = open_source(uri)
+        self.source: UdpSource | ZmqSource = open_source(uri)
         self.channel = 0
         self.samples = self.bytes = self.looked_at = 0
-        self.close, self.wait = self._source.close, self._source.wait
+        self.close = self.source.close
 
     @property
     def received(self) -> int:
-        return self._source.received
+        return self.source.received
 
     @property
     def refused(self) -> int:
@@ -92,11 +91,11 @@ class _Input:
 
     def told_port(self) -> str:
         """The port that was taken, where the address leaves it open."""
-        return f" (port {self._source.port})" if address(self.uri).port == 0 else ""
+        return f" (port {self.source.port})" if address(self.uri).port == 0 else ""
 
     def drain_into(self, writer: TakeWriter) -> list:
         """What has arrived, written down."""
-        datagrams = self._source.drain()
+        datagrams = self.source.drain()
         for datagram in datagrams:
             writer.datagram(self.channel, datagram)
             self.bytes += len(datagram.payload)
@@ -118,8 +117,8 @@ class _Input:
             words += f", {self.received - self.looked_at} recorded without a look at them"
         if self._decoder.ignored:
             words += f", {self._decoder.ignored.total()} ignored"
-        if self._source.dropped:
-            words += f", {self._source.dropped} dropped by the kernel"
+        if self.source.dropped:
+            words += f", {self.source.dropped} dropped by the kernel"
         return words
 
 
@@ -137,10 +136,9 @@ def record(
     begin_ns = time.monotonic_ns()
     end_ns = begin_ns + round(seconds * 1e9) if seconds else None
     next_line_ns = next_sync_ns = begin_ns
-    turn, has_warned = 0, False
+    sources, has_warned = [source.source for source in inputs], False
     while not is_stopped() and (end_ns is None or time.monotonic_ns() < end_ns):
-        inputs[turn % len(inputs)].wait(WAIT_S)
-        turn += 1
+        wait_for_any(sources, WAIT_S)
         drained = [source.drain_into(writer) for source in inputs]
         writer.flush()
         for source, datagrams in zip(inputs, drained):
@@ -156,25 +154,6 @@ def record(
             if free_bytes < LITTLE_SPACE_BYTES and not has_warned:
                 has_warned = True
                 say(f"{writer.path.parent}: only {_size(free_bytes)} free")
-
-
-def _wanted(args: argparse.Namespace) -> list[tuple[str, Reading]]:
-    """The sources, and how they are read: of the command line, or of the show."""
-    if args.uris and args.show:
-        raise ConfigError(FILE, "URI", "either sources or a --show that has them", " ".join(args.uris))
-    if args.uris:
-        return list(zip(args.uris, readings_of(args, [address(uri).protocol for uri in args.uris])))
-    if not args.show:
-        raise ConfigError(FILE, "URI", "at least one source, such as osc+udp://0.0.0.0:9000, or a --show", "none")
-    from ledvolume.config import load_show
-
-    show = load_show(args.show)
-    if not show.sources:
-        raise ConfigError(args.show, "source", "at least one [[source]]", "none")
-    sensor_mm = show.stage.rigs[0].lens.sensor_mm
-    return [
-        (spec.uri, msgspec.structs.replace(spec.reading, sensor_mm=spec.reading.sensor_mm or sensor_mm)) for spec in show.sources
-    ]
 
 
 def _line(inputs: Iterable[_Input], writer: TakeWriter, elapsed_s: float, free_bytes: int) -> str:

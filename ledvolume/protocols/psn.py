@@ -80,13 +80,14 @@ def encoder(profile: dict | PsnProfile | None = None):
 
 
 class Message(NamedTuple):
-    """One tracker of a packet, not read yet. error: why nothing can be read here."""
+    """One tracker of a packet, not read yet. broken: why nothing can be read here; no exception, because one that lies in
+    what its own frame has made is a cycle, and the server runs without the garbage collector."""
 
     packet: int
     tracker: int = 0
     data: bytes = b""
     stamped_us: int = 0
-    error: ProtocolError | None = None
+    broken: str = ""
 
 
 def messages_in(payload: bytes) -> list[Message]:
@@ -107,7 +108,7 @@ def messages_in(payload: bytes) -> list[Message]:
         for tracker, chunk in _chunks(trackers, payload):
             messages.append(Message(packet, tracker, chunk, stamped_us))
     except ProtocolError as error:
-        messages.append(Message(packet, error=error))
+        messages.append(Message(packet, broken=error.message))
     return messages or [Message(packet, tracker=-1)]
 
 
@@ -158,8 +159,8 @@ class _Reader:
 
     def sample_of(self, message: Message, datagram: Datagram) -> CameraSample | None:
         """A sample of a tracker; None of its name."""
-        if message.error is not None:
-            raise message.error
+        if message.broken:
+            raise ProtocolError("psn", "truncated", message.broken, datagram.payload)
         if message.packet in VERSION_1:
             raise NotForUs(VERSION_1[message.packet])
         if message.tracker < 0:
