@@ -83,9 +83,16 @@ def load_show(path: Path | str, **instead) -> Show:
     """Read a show file; `instead` replaces keys of its top level (rate="24"). Raises ConfigError."""
     path = Path(path)
     try:
-        raw = tomllib.loads(path.read_text()) | instead
+        toml = path.read_bytes()
     except OSError as error:
         raise ConfigError(path, "file", "a readable show file", error.strerror) from error
+    return read_show(path, toml, **instead)
+
+
+def read_show(path: Path, toml: bytes, **instead) -> Show:
+    """A show from the text of its file, which need not be at `path` any more: files are named relative to its folder."""
+    try:
+        raw = tomllib.loads(toml.decode()) | instead
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(path, "file", "valid TOML", str(error)) from error
     return show(path, convert(path, raw, ShowFile))

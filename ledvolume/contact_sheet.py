@@ -11,7 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ledvolume.camera import Camera, view_tangents
 from ledvolume.colour import srgb_from_linear
-from ledvolume.lens_check import LensCheck, wall_light
+from ledvolume.config import Show
+from ledvolume.frame import Frame
+from ledvolume.lens_check import LensCheck, camera_resolution, rephotograph, wall_light
 from ledvolume.stage import Stage, led_coordinates
 
 BACKGROUND, INK, FAINT, MARK = (18, 19, 22), (236, 236, 232), (150, 152, 156), (255, 176, 46)
@@ -92,6 +94,20 @@ def contact_sheet(
         _caption(draw, (at[0], at[1] + cell_h), name, words)
     draw.text((margin, sheet.height - 52), credit, FAINT, font(22))
     return sheet
+
+
+def through_the_lens(show: Show, frame: Frame, credit: str) -> np.ndarray:
+    """A film frame of a wall that was sent, as its camera saw it."""
+    camera, stage = frame.request.camera, show.stage
+    fine_px = camera_resolution(stage, camera, led_per_px=0.7)
+    seen, _, _ = rephotograph(stage, frame.images, camera, fine_px, across=1, is_bent=True)
+    wall = wall_picture(stage, frame.images, camera, show.footprint.overscan, 640)
+    x, y, z = camera.stage_from_camera.position_m
+    lines = [
+        "left: the wall as sent, with the camera's view · right: through the lens",
+        f"frame {frame.request.index} · camera x {x:+.2f} y {y:+.2f} z {z:.2f} m · {camera.tracking}",
+    ]
+    return film_frame(f"ledvolume · {show.name}", lines, credit, wall, srgb_from_linear(seen))
 
 
 def film_frame(title: str, lines: list[str], credit: str, wall: Image.Image, photographed: np.ndarray) -> np.ndarray:

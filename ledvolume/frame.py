@@ -17,6 +17,7 @@ class FrameRequest(msgspec.Struct, frozen=True):
     outer_steps: how far the picture outside the footprint is refined (renderer.REFINEMENT_CLASSES steps = one sample of
     every LED pixel); the server raises it when there is time.
     overscan: what this frame's footprint needs, in half views (coverage.py); the show's own overscan is the least.
+    timecode: HH:MM:SS:FF of the camera's samples, ; before the frames where they drop; "" if they had none.
     """
 
     index: int
@@ -28,6 +29,7 @@ class FrameRequest(msgspec.Struct, frozen=True):
     quality: str = "show"
     outer_steps: int = 16
     overscan: float = 1.0
+    timecode: str = ""
 
 
 class Frame(msgspec.Struct, frozen=True):

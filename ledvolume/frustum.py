@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from ledvolume.camera import Camera, view_tangents
+from ledvolume.lens import undistorted
 
 
 class Footprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,14 +41,22 @@ def inner_weight(camera: Camera, footprint: Footprint, points_m: np.ndarray) -> 
     return np.where(p[..., 1] > 1e-6, camera.presence * (1 - x * x * (3 - 2 * x)), 0.0)
 
 
-def view_directions(camera: Camera, resolution_px: tuple[int, int]) -> np.ndarray:
-    """Unit directions in the stage through the pixel centres of the camera's picture, (H, W, 3), no lens distortion."""
-    width, height = resolution_px
-    left, right, bottom, top = view_tangents(camera.lens)
-    x = left + (np.arange(width) + 0.5) / width * (right - left)
-    z = top + (np.arange(height) + 0.5) / height * (bottom - top)
-    gx, gz = np.meshgrid(x, z)
-    d = np.stack([gx, np.ones_like(gx), gz], -1)
+def view_directions(
+    camera: Camera, resolution_px: tuple[int, int], is_bent: bool = False, rows: slice = slice(None)
+) -> np.ndarray:
+    """Unit directions in the stage through the pixel centres of the camera's picture, (H, W, 3); of some rows only.
+
+    is_bent: as the lens bends them: a pixel is a point of the sensor, where the light falls; its ray goes where that light
+    would have fallen without distortion. NaN where no lens can be what the coefficients say. Else as a pinhole sees.
+    """
+    (width, height), (width_mm, height_mm) = resolution_px, camera.lens.sensor_mm
+    x_mm = ((np.arange(width) + 0.5) / width - 0.5) * width_mm
+    y_mm = ((np.arange(height)[rows] + 0.5) / height - 0.5) * height_mm
+    points_mm = np.stack(np.meshgrid(x_mm, y_mm), -1)
+    if is_bent:
+        points_mm = undistorted(camera.lens, points_mm)
+    right_down = (points_mm - np.asarray(camera.lens.projection_offset_mm)) / camera.lens.focal_length_mm
+    d = np.stack([right_down[..., 0], np.ones(right_down.shape[:2]), -right_down[..., 1]], -1)
     d /= np.linalg.norm(d, axis=-1, keepdims=True)
     return d @ camera.stage_from_camera.matrix()[:3, :3].T
 

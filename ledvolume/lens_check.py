@@ -76,17 +76,22 @@ def camera_resolution(stage: Stage, camera: Camera, led_per_px: float = LED_PER_
 
 
 def rephotograph(
-    stage: Stage, images: dict[str, np.ndarray], camera: Camera, resolution_px: tuple[int, int], across: int = ACROSS
+    stage: Stage,
+    images: dict[str, np.ndarray],
+    camera: Camera,
+    resolution_px: tuple[int, int],
+    across: int = ACROSS,
+    is_bent: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the camera sees of the wall: scene-linear light (H, W, 3) float32, whether its rays meet the wall (H, W) bool,
     and where its middle ray meets it (H, W, 3) stage metres, NaN where it does not.
 
     images: received code values by tile; a tile that is missing is dark. A camera pixel is the mean of across² rays; a ray
     takes the light of the four LED pixels around it, bilinear: a lens that is not focused on the wall does that, and on set
-    it never is (moiré). Where several surfaces are in the way, the nearest is seen.
+    it never is (moiré). Where several surfaces are in the way, the nearest is seen. is_bent: as the lens bends the picture.
     """
     width, height = resolution_px
-    directions = view_directions(camera, (width * across, height * across))
+    directions = view_directions(camera, (width * across, height * across), is_bent)
     light = np.zeros((*directions.shape[:2], 3), np.float32)
     points_m = np.full(directions.shape, np.nan)
     nearest_m = np.full(directions.shape[:2], np.inf)

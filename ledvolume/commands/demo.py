@@ -169,16 +169,7 @@ def film(show: Show, frames: list[Frame], every: int, credit: str, path: Path) -
     with VideoWriter(path, contact_sheet.FILM_PX, show.rate / every) as video:
         shown_until = frames[0].request.index
         for frame in frames:
-            camera = frame.request.camera
-            fine_px = lens_check.camera_resolution(show.stage, camera, led_per_px=0.7)
-            seen, _, _ = lens_check.rephotograph(show.stage, frame.images, camera, fine_px, across=1)
-            wall = contact_sheet.wall_picture(show.stage, frame.images, camera, show.footprint.overscan, 640)
-            x, y, z = camera.stage_from_camera.position_m
-            lines = [
-                "left: the wall as sent, with the camera's view · right: through the lens",
-                f"frame {frame.request.index} · camera x {x:+.2f} y {y:+.2f} z {z:.2f} m · {camera.tracking}",
-            ]
-            picture = contact_sheet.film_frame(f"ledvolume · {show.name}", lines, credit, wall, srgb_from_linear(seen))
+            picture = contact_sheet.through_the_lens(show, frame, credit)
             while shown_until <= frame.request.index:
                 video.write(picture)
                 shown_until += every

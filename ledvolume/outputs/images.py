@@ -45,13 +45,13 @@ class ImageFolder:
         self._folder, self._file_format = Path(folder), file_format
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._lines = open(self._folder / f"{_file_name(name)}.jsonl", "wb")
+            self._lines = open(self._folder / f"{file_name(name)}.jsonl", "wb")
         except OSError as error:
             raise OutputError(f"{folder}: cannot write there: {error}") from error
 
     def write(self, tile: str, image: np.ndarray, request: FrameRequest, **stream_fields: int) -> None:
         """`stream_fields` are SavedImage's: sequence, sent_at_ns, received_at_ns, crc32."""
-        file = f"{_file_name(tile)}/{request.index:08d}.{self._file_format}"
+        file = f"{file_name(tile)}/{request.index:08d}.{self._file_format}"
         path = self._folder / file
         try:
             path.parent.mkdir(exist_ok=True)
@@ -110,13 +110,23 @@ def saved_image(path: Path, name: PixelFormat) -> np.ndarray:
     """The pixels of one file, in the format they were sent in."""
     if path.suffix == ".npy":
         return np.load(path, allow_pickle=False)
+    values = png_pixels(path)
+    return rgb10_packed(values >> 6) if name == "rgb10" else values
+
+
+def png_pixels(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 or uint16 of a PNG file, as many bits as it has. Raises OutputError."""
     import av
 
-    with av.open(str(path)) as file:
-        image = next(file.decode(video=0))
+    try:
+        with av.open(str(path), format="png_pipe") as file:
+            image = next(file.decode(video=0))
+    except (OSError, av.FFmpegError, StopIteration) as error:
+        reason = getattr(error, "strerror", None) or "no picture in it"
+        raise OutputError(f"{path}: cannot be read as a PNG file: {reason}") from error
+    is_deep = max(component.bits for component in image.format.components) > 8
     # PyAV's rows may be padded
-    values = np.ascontiguousarray(image.to_ndarray(format="rgb24" if name == "rgb8" else "rgb48le"))
-    return rgb10_packed(values >> 6) if name == "rgb10" else values
+    return np.ascontiguousarray(image.to_ndarray(format="rgb48le" if is_deep else "rgb24"))
 
 
 def png(image: np.ndarray) -> bytes:
@@ -143,7 +153,7 @@ def png(image: np.ndarray) -> bytes:
     )
 
 
-def _file_name(tile: str) -> str:
+def file_name(tile: str) -> str:
     """Tile names come over the network; one that is not a plain file name is refused, never repaired."""
     if not re.fullmatch(r"[\w-][\w .+-]*", tile):
         raise OutputError(f"tile name {tile!r} cannot be a folder: expected letters, digits, . _ - + and spaces")

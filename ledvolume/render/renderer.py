@@ -4,8 +4,8 @@
     encode   exposure, transfer function, packing                                                    → code values
 
 then one read-back into a fresh host buffer, of which every tile's image is a view: outputs may keep it as long as they
-like. The frame is a function of the request alone: what is kept between frames (the outer picture) is brought to exactly
-the state the request names.
+like. `light` reads back what lies between the two, for files that are graded later. The frame is a function of the request
+alone: what is kept between frames (the outer picture) is brought to exactly the state the request names.
 """
 
 import moderngl
@@ -31,6 +31,7 @@ OUTER_STEPS_MOST = REFINEMENT_CLASSES * OUTER_ACROSS**2
 BITS = {"rgb8": 8, "rgb10": 10, "rgb16": 16}
 BYTES_PER_PIXEL = {"rgb8": 3, "rgb10": 4, "rgb16": 6}
 LAYOUT = {"rgb8": ("u1", 3), "rgb10": ("<u4", 0), "rgb16": ("<u2", 3)}
+RAYS_AT_ONCE = 1 << 20  # of `view`: 64 MB, and no dispatch that a driver takes for hung
 OUTER = {"REFINEMENT_CLASSES": REFINEMENT_CLASSES, "OUTER_ACROSS": OUTER_ACROSS}
 
 
@@ -66,7 +67,8 @@ def tile_words(tile: WallTile, first_pixel: int) -> bytes:
 
 
 class Renderer:
-    """One stage and its places on one GPU. `render` is what the server calls; `see` answers any rays."""
+    """One stage and its places on one GPU. `render` is what the server calls; `light` and `view` are for files, `see` answers
+    any rays."""
 
     def __init__(
         self,
@@ -89,6 +91,7 @@ class Renderer:
         self.dispatches = 0
         self._put_up: tuple[str, str] | None = None
         self._outer_steps = 0
+        self._lit: FrameRequest | None = None
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -103,7 +106,7 @@ class Renderer:
             blocks.append(np.stack([np.full_like(places, number), places], -1))
             shape = (height, width, channels) if channels else (height, width)
             spans.append((tile.name, shape, first * BYTES_PER_PIXEL[self.pixel_format]))
-            first += -(-width * height // 4) * 4
+            first += padded(width * height)
         self.pixels = first
         limit = self.context.info["GL_MAX_SHADER_STORAGE_BLOCK_SIZE"] // 16
         if 0 < limit < first:  # below 0: more than 31 bits can say
@@ -149,6 +152,35 @@ class Renderer:
 
     def render(self, request: FrameRequest) -> Frame:
         """Raises KeyError for a scene or quality that the show does not have (the server checks requests it takes)."""
+        self._light_up(request)
+        self.codes.bind_to_storage_buffer(5)
+        self.encode.run(*self._encode_groups)
+        self.context.memory_barrier()
+        self.dispatches += 1
+        buffer = np.empty(self.codes.size, np.uint8)
+        self.codes.read_into(buffer)
+        images = {name: np.ndarray(shape, self.dtype, buffer, offset) for name, shape, offset in self.spans}
+        return Frame(request, images)
+
+    def light(self, request: FrameRequest) -> dict[str, np.ndarray]:
+        """Scene-linear light by tile, (H, W, 3) float32, exposure applied: what `render` encodes, before it is cut off at 1.
+
+        Of the request that was rendered last it costs the read-back alone.
+        """
+        if request != self._lit:
+            self._light_up(request)
+        buffer = np.empty((self.pixels, 4), "<f4")
+        self.radiance.read_into(buffer)
+        exposure, first, tiles = np.float32(self.places[request.scene].exposure), 0, {}
+        for tile in self.stage.tiles:
+            width, height = tile.resolution_px
+            tiles[tile.name] = buffer[first : first + width * height, :3].reshape(height, width, 3) * exposure
+            first += padded(width * height)
+        return tiles
+
+    def _light_up(self, request: FrameRequest) -> None:
+        """The wall's pass: the radiance of a request is in its buffer, bound as the encoder reads it."""
+        self._lit = None
         self._put(request.scene, request.quality)
         if request.outer_steps < self._outer_steps:
             self._forget_outer()
@@ -164,16 +196,10 @@ class Renderer:
         self.block_buffer.bind_to_storage_buffer(1)
         self.outer.bind_to_storage_buffer(2)
         self.radiance.bind_to_storage_buffer(3)
-        self.codes.bind_to_storage_buffer(5)
         self.wall.run(*self._wall_groups)
         self.context.memory_barrier()
-        self.encode.run(*self._encode_groups)
-        self.context.memory_barrier()
-        self.dispatches += 2
-        buffer = np.empty(self.codes.size, np.uint8)
-        self.codes.read_into(buffer)
-        images = {name: np.ndarray(shape, self.dtype, buffer, offset) for name, shape, offset in self.spans}
-        return Frame(request, images)
+        self.dispatches += 1
+        self._lit = request
 
     def see(
         self,
@@ -197,15 +223,33 @@ class Renderer:
         seen = see_field(self.context, self.rays, field, rays, quality)
         return seen[:, :3], np.where(seen[:, 3] < 0, -1, seen[:, 3] / scale)
 
-    def view(self, scene: str, camera: Camera, resolution_px: tuple[int, int], across: int = 1) -> np.ndarray:
-        """What the camera would see of the place without a wall: (H, W, 3) float32, scene-linear. across² samples a pixel."""
+    def view(
+        self,
+        scene: str,
+        camera: Camera,
+        resolution_px: tuple[int, int],
+        across: int = 1,
+        quality: Quality = QUALITIES["show"],
+        is_bent: bool = False,
+    ) -> np.ndarray:
+        """What the camera would see of the place without a wall: (H, W, 3) float32, scene-linear. across² samples a pixel.
+
+        is_bent: as the lens bends it. What no ray of the lens comes to is black.
+        """
         width, height = resolution_px
         left, right = view_tangents(camera.lens)[:2]
         spread = 0.5 * (right - left) / width
-        directions = view_directions(camera, (width * across, height * across)).reshape(-1, 3)
-        seen, _ = self.see(scene, camera.stage_from_camera.position_m, directions, spread)
-        linear = linear_from_srgb(seen.clip(0, 1)) * self.places[scene].exposure
-        return linear.reshape(height, across, width, across, 3).mean((1, 3))
+        fine_px, band = (width * across, height * across), max(1, RAYS_AT_ONCE // (width * across**2))
+        picture = np.empty((height, width, 3), np.float32)
+        for top in range(0, height, band):
+            bottom = min(top + band, height)
+            directions = view_directions(camera, fine_px, is_bent, slice(top * across, bottom * across)).reshape(-1, 3)
+            is_ray = np.isfinite(directions).all(-1)
+            seen, _ = self.see(scene, camera.stage_from_camera.position_m, directions[is_ray], spread, quality)
+            linear = np.zeros((len(directions), 3), np.float32)
+            linear[is_ray] = linear_from_srgb(seen.clip(0, 1)) * self.places[scene].exposure
+            picture[top:bottom] = linear.reshape(bottom - top, across, width, across, 3).mean((1, 3))
+        return picture
 
 
 def see_field(
@@ -225,6 +269,10 @@ def see_field(
     given.release()
     seen.release()
     return result
+
+
+def padded(pixels: int) -> int:
+    return -(-pixels // 4) * 4
 
 
 def column_major(matrix: np.ndarray) -> tuple[float, ...]:
