@@ -74,6 +74,8 @@ def finished(crew: Crew, requests: Sequence[FrameRequest]) -> Iterator[Rendered]
             under_way[worker] = deque(left.popleft() for _ in range(size))
             crew.give(worker, list(under_way[worker]))
         for worker, news in crew.heard():
+            if worker not in under_way:  # it died when it had nothing to do
+                continue
             chunk = under_way[worker]
             if isinstance(news, Failure):
                 raise error_of(news)

@@ -22,7 +22,7 @@ class LocalCrew:
     def __init__(self, order: Order, size: int):
         self.size = size
         self._order = msgspec.msgpack.encode(order)
-        self._environment = os.environ | thread_shares(size) | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+        self._environment = os.environ | worker_environment(size)
         self._workers: dict[int, tuple[subprocess.Popen, Connection]] = {}
 
     @property
@@ -85,6 +85,11 @@ class LocalCrew:
         except subprocess.TimeoutExpired:
             process.kill()
         return in_words(process.wait())
+
+
+def worker_environment(workers: int) -> dict[str, str]:
+    """Beside our own: modules are found where we find them, and threads are divided."""
+    return thread_shares(workers) | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
 
 
 def thread_shares(workers: int, environment: dict[str, str] = os.environ) -> dict[str, str]:
