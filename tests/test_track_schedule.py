@@ -190,4 +190,5 @@ def test_a_real_hand_held_track_has_no_spikes_and_is_met_at_its_samples():
     met = [r for r in requests if r.present_at_ns in by_instant]
     assert met
     for request in met:
-        assert request.camera.stage_from_camera == by_instant[request.present_at_ns].world_from_tracker
+        pose, measured = request.camera.stage_from_camera, by_instant[request.present_at_ns].world_from_tracker
+        assert pose.position_m == measured.position_m and pose.wxyz == pytest.approx(measured.wxyz, abs=1e-15)
