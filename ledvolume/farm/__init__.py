@@ -4,6 +4,7 @@
     local.py          workers that are processes of this machine
     cluster.py        workers that are actors of a Ray cluster
     job.py            the folder of a job: what has been rendered, and going on with it
+    forecast.py       what a job will cost
     openjd.py         the same as a job for a render farm
 
 Frames are pure functions of their requests, so nobody needs to know who rendered what. A worker that dies costs the frame
@@ -31,19 +32,19 @@ def render_all(
     worker_class: type,
     spec: msgspec.Struct,
     requests: Sequence[FrameRequest],
-    workers: int = 1,
+    workers: int = 0,
     ray: str = "",
     job: JobFolder | None = None,
 ) -> Iterator[Rendered]:
     """Every frame, in the order of the requests, rendered by `worker_class(spec)` in other processes. Raises LedvolumeError.
 
-    requests: each with an index of its own. ray: address of a Ray cluster, "local" for one of this machine; "": processes of
-    this machine. job: is told of each frame when it is finished; frames that it has already are not rendered again.
+    requests: each with an index of its own. workers: 0 is one process, or as many actors as the cluster has place for. ray:
+    address of a Ray cluster, "local" for one of this machine; "": processes of this machine. job: is told of each frame when
+    it is finished; frames that it has already are not rendered again.
     """
     waiting = dict(job.done) if job is not None else {}
     by_index = {request.index: request for request in requests}
     left = [request for request in requests if request.index not in waiting]
-    order = order_for(worker_class, spec)
     ordered = iter(requests)
     upcoming = next(ordered, None)
     while upcoming is not None and upcoming.index in waiting:
@@ -51,7 +52,7 @@ def render_all(
         upcoming = next(ordered, None)
     if not left:
         return
-    with closing(_open_crew(order, min(workers, len(left)), ray)) as crew:
+    with closing(open_crew(worker_class, spec, min(workers, len(left)), ray)) as crew:
         for rendered in finished(crew, left):
             if job is not None:
                 job.add(by_index[rendered.index], rendered)
@@ -96,9 +97,11 @@ def finished(crew: Crew, requests: Sequence[FrameRequest]) -> Iterator[Rendered]
                 idle.append(worker)
 
 
-def _open_crew(order, size: int, ray: str) -> Crew:
+def open_crew(worker_class: type, spec: msgspec.Struct, workers: int = 0, ray: str = "") -> Crew:
+    """Workers as `render_all` has them, none of them started yet. Raises ConfigError without Ray, RenderError without its cluster."""
+    order = order_for(worker_class, spec)
     if not ray:
-        return LocalCrew(order, size)
+        return LocalCrew(order, max(1, workers))
     from ledvolume.farm.cluster import RayCrew
 
-    return RayCrew(order, size, ray)
+    return RayCrew(order, workers, ray)

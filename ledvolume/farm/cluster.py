@@ -25,13 +25,13 @@ MOST_WORDS = 200
 
 
 class RayCrew:
-    """`size` actors, each with a processor core, and with a GPU where the cluster has any."""
+    """`size` actors, each with a processor core, and with a GPU where the cluster has any; 0: as many as it has of these."""
 
     def __init__(self, order: Order, size: int, address: str):
-        self.size = size
         self._ray = _connected(address, size)
         self._order = msgspec.msgpack.encode(order)
-        gpus = self._ray.cluster_resources().get("GPU", 0)
+        cores, gpus = (int(self._ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU"))
+        self.size = size or gpus or cores
         self._actor = self._ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_restarts=0)(_Actor)
         self._actors: dict[int, object] = {}
         self._answers: dict[int, object] = {}
@@ -83,9 +83,9 @@ def _connected(address: str, size: int):
         raise ConfigError("--ray", "Ray", "the extra `cluster`: pip install 'ledvolume[cluster]'", "no module `ray`") from None
     try:
         if address == "local":
-            cores = max(size, len(os.sched_getaffinity(0)))
+            size = size or len(os.sched_getaffinity(0))
             ray.init(
-                address="local", num_cpus=cores, include_dashboard=False,
+                address="local", num_cpus=size, include_dashboard=False,
                 runtime_env={"env_vars": worker_environment(size)}, log_to_driver=False, logging_level=logging.ERROR,
             )  # fmt: skip
         else:

@@ -34,7 +34,11 @@ class FinishedFrame(msgspec.Struct, frozen=True):
 
 
 class JobFolder:
-    """`done`: the frames of this run that were finished before, by index. requests: the whole job's, `part` of it: this run's."""
+    """requests: the whole job's; `part`, first and last frame: this run's, default: all.
+
+    `done`: the frames of this run that were finished before, by index. `finished` counts these and those that were added,
+    `bytes` are of the added.
+    """
 
     def __init__(
         self,
@@ -58,6 +62,7 @@ class JobFolder:
                 self._write("job.json", msgspec.json.format(msgspec.json.encode(job)) + b"\n")
             wanted = {request.index for request in this_part(requests, part)}
             self.done = {index: frame for index, frame in there.items() if index in wanted and self._is_whole(frame)}
+            self.finished, self.bytes = len(self.done), 0
             name = f"frames-{part[0]}-{part[1]}.jsonl" if part else "frames.jsonl"
             self._lines = open(self.folder / name, "ab", buffering=0)
             if not _ends_with_a_line(self.folder / name):
@@ -76,6 +81,8 @@ class JobFolder:
         except OSError as error:
             text = f"{self._lines.name}: {error.strerror}, at frame {request.index}; frames before it are kept (--resume)"
             raise OutputError(text) from error
+        self.finished += 1
+        self.bytes += rendered.bytes
 
     def close(self) -> None:
         self._lines.close()
