@@ -69,10 +69,14 @@ def from_track(
         frames.append((index, at_ns))
         index += 1
     if not frames:
-        raise ConfigError("track", "samples", f"a frame's instant between the first and the last, at {rate} fps", f"{len(kept)} samples")
+        raise ConfigError(
+            "track", "samples", f"a frame's instant between the first and the last, at {rate} fps", f"{len(kept)} samples"
+        )
     warnings = gaps_in_words(instants, epoch_ns)
     if len(kept) < len(ordered):
-        warnings.append(f"{len(ordered) - len(kept)} samples lie where no camera can have been between their neighbours: left out")
+        warnings.append(
+            f"{len(ordered) - len(kept)} samples lie where no camera can have been between their neighbours: left out"
+        )
     codes = carried_timecodes(
         [(at_ns, sample.timecode) for at_ns, sample in zip(instants, kept) if sample.timecode],
         [at_ns for _, at_ns in frames],

@@ -119,7 +119,9 @@ def test_timecode_of_a_faster_tracker_is_found_at_every_frame(offset_ms):
 
 
 def test_timecode_drops_frames_where_its_counter_does():
-    told = [(at_ns, text) for at_ns, text in zip(frames_at(NTSC, 4), ["00:00:59;28", "00:00:59;29", "00:01:00;02", "00:01:00;03"])]
+    told = [
+        (at_ns, text) for at_ns, text in zip(frames_at(NTSC, 4), ["00:00:59;28", "00:00:59;29", "00:01:00;02", "00:01:00;03"])
+    ]
     codes = carried_timecodes(told, frames_at(NTSC, 5), NTSC)
     assert codes == ["00:00:59;28", "00:00:59;29", "00:01:00;02", "00:01:00;03", "00:01:00;04"]
 

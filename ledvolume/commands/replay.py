@@ -14,40 +14,56 @@ import math
 import shutil
 import signal
 import sys
-import time
 from datetime import timedelta
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
+from ledvolume.camera import Lens
 from ledvolume.clock import frame_rate
 from ledvolume.commands.live_line import LiveLine
-from ledvolume.commands.quantities import count, finite, frame_range, positive, size_px, three, writable_file, writable_folder
+from ledvolume.commands.quantities import count, finite, frame_range, positive, size_px, three, writable_file
 from ledvolume.commands.replay_progress import Progress, size_in_words
+from ledvolume.commands.track_files import open_track
 from ledvolume.config import Show
+from ledvolume.contact_sheet import FILM_PX
 from ledvolume.errors import ConfigError, LedvolumeError
 from ledvolume.farm import render_all
 from ledvolume.farm.forecast import forecast
 from ledvolume.farm.job import JobFolder, this_part
 from ledvolume.farm.openjd import job_template, parts_of
 from ledvolume.frame import FrameRequest
-from ledvolume.offline import OfflineRenderer, Rendered, RenderSpec, show_of, view_size
-from ledvolume.outputs.video import ENCODINGS, encode_sequence
+from ledvolume.offline import Format, OfflineRenderer, Rendered, RenderSpec, What, show_of, view_size
+from ledvolume.outputs.video import ENCODINGS, check_size, encode_sequence
+from ledvolume.outputs.whole_file import remove_parts
 from ledvolume.protocols.freed_profile import UNITS_M
 from ledvolume.recording import Attachment, Metadata, TakeReader
 from ledvolume.reframe import Reframe
 from ledvolume.render.renderer import OUTER_STEPS_MOST
 from ledvolume.sidecar import write_sidecars
 from ledvolume.track_schedule import Schedule, from_track
-from ledvolume.tracks import FORMATS, Assumed, format_of, load_track
+from ledvolume.tracks import FORMATS, Assumed, format_of
 
-VIDEOS = ("prores", "hevc")
-PICTURES = ("png", "exr", "none")
-WHAT = ("tiles", "walls", "view", "through", "film")
 TOML = "application/toml"
 
 # What decides the pictures, and goes into a job for a farm: option → its name in the namespace
-OPTIONS = ("show", "out", "what", "format", "size", "quality", "rate", "scene", "camera", "focal-mm", "move", "pan", "tilt", "roll")
+OPTIONS = (
+    "show",
+    "out",
+    "what",
+    "format",
+    "size",
+    "quality",
+    "rate",
+    "scene",
+    "camera",
+    "focal-mm",
+    "move",
+    "pan",
+    "tilt",
+    "roll",
+)
 OPTIONS += ("from", "file-rate", "unit", "rotation-order")
 
 
@@ -55,36 +71,45 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("track", metavar="TAKE", help=f"a take, or a camera track: {', '.join(FORMATS)}")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the pictures, and of what is known of them")
     parser.add_argument("--show", default="", metavar="SHOW.toml", help="default: the show that lies in the take")
-    picture = parser.add_argument_group("the pictures")
-    picture.add_argument("--what", choices=WHAT, default="tiles", help="tiles or whole walls as they are sent; the camera's own view of the place; the wall through the lens; a film frame with both (default tiles)")
-    picture.add_argument("--format", choices=(*PICTURES, *VIDEOS), default="png", help="exr: scene-linear. prores, hevc: 10 bits, from a PNG sequence that stays (default png)")  # fmt: skip
-    picture.add_argument("--size", type=size_px, metavar="WxH", help="of view and through (default: 1920 wide)")
-    picture.add_argument("--quality", choices=("show", "final"), default="", help="final: nine rays for an LED pixel (default: the show's)")
-    picture.add_argument("--rate", default="", metavar="FPS", help='frames per second, exactly, such as "24000/1001" (default: the show\'s)')
-    picture.add_argument("--frames", type=frame_range, metavar="A-B", help="only these; frame 0 is at the first sample")
-    picture.add_argument("--scene", default="", metavar="NAME|FILE", help="another place of the show, or another baked scene in its place")
-    camera = parser.add_argument_group("the camera")
-    camera.add_argument("--camera", default="", metavar="ID", help="which one of the track (default: the one on air)")
-    camera.add_argument("--focal-mm", type=positive, metavar="MM", help="instead of the lens' own")
-    camera.add_argument("--move", type=three, metavar="X,Y,Z", help="metres on the stage: right, toward the wall, up")
+    group = parser.add_argument_group("the pictures")
+    what = "tiles, whole walls; the camera's view of the place, the wall through the lens, a film frame of both (default tiles)"
+    group.add_argument("--what", choices=get_args(What), default="tiles", help=what)
+    format = "exr: scene-linear. prores, hevc, h264: videos, of PNG files that stay (default png)"
+    group.add_argument("--format", choices=(*get_args(Format), *ENCODINGS), default="png", help=format)
+    group.add_argument("--size", type=size_px, metavar="WxH", help="of view and through (default: 1920 wide)")
+    quality = "final: nine rays for an LED pixel (default: the show's)"
+    group.add_argument("--quality", choices=("show", "final"), default="", help=quality)
+    rate = 'frames per second, exactly, such as "24000/1001" (default: the show\'s)'
+    group.add_argument("--rate", default="", metavar="FPS", help=rate)
+    group.add_argument("--frames", type=frame_range, metavar="A-B", help="only these; frame 0 is at the first sample")
+    scene = "another place of the show, or a scene file in its place"
+    group.add_argument("--scene", default="", metavar="NAME|FILE", help=scene)
+    group = parser.add_argument_group("the camera")
+    group.add_argument("--camera", default="", metavar="ID", help="which one of the track (default: the one on air)")
+    group.add_argument("--focal-mm", type=positive, metavar="MM", help="instead of the lens' own")
+    group.add_argument("--move", type=three, metavar="X,Y,Z", help="metres on the stage: right, toward the wall, up")
     for angle, way in (("pan", "left"), ("tilt", "up"), ("roll", "clockwise from behind")):
-        camera.add_argument(f"--{angle}", type=finite, default=0.0, metavar="DEG", help=f"added to its own; + {way}")
-    track = parser.add_argument_group("what a track file leaves open")
-    track.add_argument("--from", dest="from_", default="", choices=("", *FORMATS), metavar="FORMAT", help="of the file (default: by its name)")
-    track.add_argument("--file-rate", default="", metavar="FPS", help="chan: frames per second of the file (default 24)")
-    track.add_argument("--unit", choices=UNITS_M, default="m", help="chan: unit of length (default m)")
-    track.add_argument("--rotation-order", choices=("zxy", "xyz"), default="zxy", help="chan: zxy (Nuke) or xyz (Maya, Houdini)")
-    work = parser.add_argument_group("the work")
-    work.add_argument("--plan", action="store_true", help="say what would be rendered, how long and how large; render nothing else")
-    work.add_argument("--workers", type=count, default=0, metavar="N", help="processes (default 1; with --ray: all of the cluster)")
-    work.add_argument("--ray", default="", metavar="ADDRESS", help='a Ray cluster, host:port, or "local" to start one here')
-    work.add_argument("--resume", action="store_true", help="go on in a folder that has frames of this job; render what is missing")
-    work.add_argument("--frames-only", action="store_true", help="no videos and sidecars: another run with --resume makes them")
-    work.add_argument("--openjd", type=writable_file, metavar="FILE.json", help="write an Open Job Description template instead")
+        group.add_argument(f"--{angle}", type=finite, default=0.0, metavar="DEG", help=f"added to its own; + {way}")
+    group = parser.add_argument_group("what a track file leaves open")
+    group.add_argument("--from", dest="from_format", default="", metavar="FORMAT", help="of the file (default: by its name)")
+    group.add_argument("--file-rate", default="", metavar="FPS", help="chan: frames per second of the file (default 24)")
+    group.add_argument("--unit", choices=UNITS_M, default="m", help="chan: unit of length (default m)")
+    orders = "chan: zxy (Nuke's default) or xyz (Maya, Houdini)"
+    group.add_argument("--rotation-order", choices=("zxy", "xyz"), default="zxy", help=orders)
+    group = parser.add_argument_group("the work")
+    group.add_argument("--plan", action="store_true", help="say what would be rendered, how long and how large; render no more")
+    workers = "processes (default 1; with --ray: as many as the cluster has place for)"
+    group.add_argument("--workers", type=count, default=0, metavar="N", help=workers)
+    group.add_argument("--ray", default="", metavar="ADDRESS", help='a Ray cluster, host:port, or "local" to start one here')
+    group.add_argument("--resume", action="store_true", help="go on with this job in its folder: render what is missing")
+    frames_only = "no videos and sidecars: another run with --resume makes them"
+    group.add_argument("--frames-only", action="store_true", help=frames_only)
+    openjd = "write an Open Job Description template for a render farm, and render nothing"
+    group.add_argument("--openjd", type=writable_file, metavar="FILE.json", help=openjd)
 
 
 def run(args: argparse.Namespace) -> int:
-    line = LiveLine()
+    line = LiveLine(sys.stderr)
     spec = spec_of(args)
     show = show_of(spec)
     schedule = requests_of(args, show, line)
@@ -95,10 +120,9 @@ def run(args: argparse.Namespace) -> int:
     for words in schedule.warnings:
         line.say(f"warning: {words}")
     if args.openjd:
-        return write_template(args, requests, line)
+        return write_template(args, requests, part, line)
     if args.plan:
         return say_plan(args, spec, requests, line)
-    writable_folder(args.out)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with JobFolder(args.out, spec, schedule.requests, part, args.resume) as job:
         rendered = render(args, spec, requests, job)
@@ -116,10 +140,10 @@ def spec_of(args: argparse.Namespace) -> RenderSpec:
         except OSError as error:
             raise ConfigError(path, "file", "a readable show file", error.strerror) from None
     else:
-        toml, folder, name = show_of_take(Path(args.track), args.from_)
-    is_video = args.format in VIDEOS
+        toml, folder, name = show_of_take(Path(args.track), args.from_format)
+    is_video = args.format in ENCODINGS
     instead = {"rate": str(frame_rate(args.rate, "--rate"))} if args.rate else {}
-    instead |= {"pixel_format": "rgb16"} if is_video and args.what != "film" else {}
+    instead |= {"pixel_format": "rgb16"} if is_video and ENCODINGS[args.format].bits > 8 else {}
     spec = RenderSpec(
         show_toml=toml,
         show_folder=str(folder),
@@ -158,8 +182,6 @@ def show_of_take(path: Path, format: str) -> tuple[bytes, Path, str]:
 def requests_of(args: argparse.Namespace, show: Show, line: LiveLine) -> Schedule:
     """Every frame of the track, before --frames. Raises ConfigError."""
     path = Path(args.track)
-    if not path.is_file():
-        raise ConfigError(path, "TAKE", "a file", "a folder" if path.is_dir() else "no such file")
     rigs = {rig.camera_id: rig for rig in show.stage.rigs}
     on_air = show.stage.rigs[0]
     assumed = Assumed(
@@ -170,7 +192,7 @@ def requests_of(args: argparse.Namespace, show: Show, line: LiveLine) -> Schedul
         sensor_mm=rigs.get(args.camera, on_air).lens.sensor_mm,
         field_from_stage=show.places[show.start].field_from_stage,
     )
-    track = load_track(path, assumed, args.from_, lambda share: line.show(f"reading {path}: {share:4.0%}"))
+    track = open_track(args.track, args, assumed)
     for note in track.notes:
         line.say(f"{path}: {note}")
     cameras = track.cameras
@@ -202,24 +224,31 @@ def checked_part(part: tuple[int, int] | None, requests: list[FrameRequest]) -> 
     return None if part == (first, last) else part
 
 
-def in_words(args: argparse.Namespace, spec: RenderSpec, show: Show, requests: list[FrameRequest]) -> list[str]:
-    """What is rendered."""
-    first, last = requests[0], requests[-1]
-    codes = f", timecode {first.timecode} to {last.timecode}" if first.timecode and last.timecode else ""
-    sizes = [tile.resolution_px for tile in show.stage.tiles]
-    pictures = f"{len(sizes)} tiles"
+def picture_sizes(spec: RenderSpec, show: Show, lens: Lens) -> dict[str, tuple[int, int]]:
+    """Width and height of the pictures that each frame becomes, by name."""
+    if spec.what == "film":
+        return {"film": FILM_PX}
+    if spec.what in ("view", "through"):
+        return {spec.what: spec.view_px or view_size(lens)}
     if spec.what == "walls":
-        pictures = f"{len({tile.surface.name for tile in show.stage.tiles})} walls"
-    elif spec.what in ("view", "through"):
-        width, height = spec.view_px or view_size(first.camera.lens)
-        pictures, sizes = f"{spec.what} of {width} x {height}", [(width, height)]
-    elif spec.what == "film":
-        pictures = "a film frame"
-    px = sum(width * height for width, height in sizes)
-    quality = spec.quality or show.quality
+        return {tile.surface.name: tile.surface.resolution_px for tile in show.stage.tiles}
+    return {tile.name: tile.resolution_px for tile in show.stage.tiles}
+
+
+def in_words(args: argparse.Namespace, spec: RenderSpec, show: Show, requests: list[FrameRequest]) -> list[str]:
+    """What is rendered. Raises OutputError for pictures that no video can be made of."""
+    first, last = requests[0], requests[-1]
+    sizes = picture_sizes(spec, show, first.camera.lens)
+    if args.format in ENCODINGS:
+        for name, size in sizes.items():
+            check_size(Path(args.out) / name, size, args.format)
+    codes = f", timecode {first.timecode} to {last.timecode}" if first.timecode and last.timecode else ""
+    px = sum(width * height for width, height in sizes.values())
+    named = ", ".join(f"{name} {width} x {height}" for name, (width, height) in list(sizes.items())[:3])
+    more = f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""
     return [
         f"{show.name}, place {first.scene}: {len(requests)} frames at {show.rate} fps, {first.index} to {last.index}{codes}",
-        f"{pictures}, {px:,} pixels a frame, as {args.format} in quality {quality}, to {args.out}",
+        f"{named}{more}: {px:,} pixels a frame, as {args.format} in quality {spec.quality or show.quality}, to {args.out}",
     ]
 
 
@@ -243,7 +272,7 @@ def render(args: argparse.Namespace, spec: RenderSpec, requests: list[FrameReque
 def finish(args: argparse.Namespace, show: Show, requests: list[FrameRequest], rendered: list[Rendered], line: LiveLine) -> None:
     """Videos of the pictures, and what goes beside them. Raises OutputError."""
     out = Path(args.out)
-    if args.format in VIDEOS:
+    if args.format in ENCODINGS:
         pictures: dict[str, list[Path]] = {}
         for frame in rendered:
             for file in frame.files:
@@ -255,6 +284,8 @@ def finish(args: argparse.Namespace, show: Show, requests: list[FrameRequest], r
                 lambda done, of, video=video: line.show(f"{video}: {done} of {of} frames"), requests[0].timecode,
             )  # fmt: skip
             line.say(f"{video}: {len(files)} frames, {size_in_words(video.stat().st_size)}")
+    if args.frames is None:
+        remove_parts(out)  # of workers that were killed; now nobody is writing
     for note in write_sidecars(out, requests, show, args.size):
         line.say(note)
 
@@ -268,18 +299,22 @@ def say_plan(args: argparse.Namespace, spec: RenderSpec, requests: list[FrameReq
     free = shutil.disk_usage(folder).free
     size = told.bytes * len(requests)
     print(f"frames   {len(requests)}")
-    print(f"bytes    about {size_in_words(size)}, {size_in_words(told.bytes)} a frame; {size_in_words(free)} are free in {folder}")
-    print(f"time     about {timedelta(seconds=math.ceil(seconds))}, {told.frame_s:.3f} s a frame, {told.start_s:.1f} s until the first")
+    print(
+        f"bytes    about {size_in_words(size)}, {size_in_words(told.bytes)} a frame; {size_in_words(free)} are free in {folder}"
+    )
+    print(
+        f"time     about {timedelta(seconds=math.ceil(seconds))}, {told.frame_s:.3f} s a frame, {told.start_s:.1f} s until the first"
+    )
     if size > free:
         print("THIS DOES NOT FIT ON THE DISK")
     return 0
 
 
-def write_template(args: argparse.Namespace, requests: list[FrameRequest], line: LiveLine) -> int:
+def write_template(args: argparse.Namespace, requests: list[FrameRequest], part: tuple[int, int] | None, line: LiveLine) -> int:
     """--openjd: files are named by their absolute paths, which all machines of the farm must have."""
     options = {}
     for option in OPTIONS:
-        value = getattr(args, "from_" if option == "from" else option.replace("-", "_"))
+        value = getattr(args, "from_format" if option == "from" else option.replace("-", "_"))
         if value in (None, "", 0.0):
             continue
         if option in ("show", "out") or (option == "scene" and Path(value).is_file()):
@@ -288,6 +323,7 @@ def write_template(args: argparse.Namespace, requests: list[FrameRequest], line:
         options[f"--{option}"] = joint.join(map(str, value)) if isinstance(value, tuple) else str(value)
     parts = parts_of(requests[0].index, requests[-1].index)
     name = f"replay {Path(args.track).name}"
-    args.openjd.write_bytes(job_template(name, str(Path(args.track).resolve()), options, parts, str(args.openjd)))
+    track = str(Path(args.track).resolve())
+    args.openjd.write_bytes(job_template(name, track, options, parts, part is not None, str(args.openjd)))
     line.say(f"{args.openjd}: {len(parts)} tasks of {parts[0][1] - parts[0][0] + 1} frames; openjd run {args.openjd}")
     return 0

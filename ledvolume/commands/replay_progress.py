@@ -1,5 +1,6 @@
 """How far a long job is: frames, frames a second, bytes, time left. A bar on a terminal, a line now and then in a log."""
 
+import sys
 import time
 from datetime import timedelta
 
@@ -11,7 +12,7 @@ class Progress:
 
     def __init__(self, frames: int, there: int):
         self.frames, self.there = frames, there
-        self._line = LiveLine()
+        self._line = LiveLine(sys.stderr)
         self._bar = self._task = None
         self._first: tuple[int, float] | None = None
 

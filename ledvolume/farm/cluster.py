@@ -7,6 +7,7 @@ The local one listens on the loopback address only, without a dashboard, and tel
 
 import logging
 import os
+import socket
 
 import msgspec
 
@@ -22,6 +23,7 @@ from ledvolume.offline import Rendered
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 MOST_WORDS = 200
+PATIENCE_S = 5.0
 
 
 class RayCrew:
@@ -75,7 +77,11 @@ class _Actor:
 
 def _connected(address: str, size: int):
     """The module `ray`, connected. Raises ConfigError where Ray is not installed, RenderError where there is no cluster."""
-    os.environ |= QUIET | (LOOPBACK_ONLY if address == "local" else {})  # Ray reads them when it is imported
+    host, _, port = address.rpartition(":")
+    if address != "local" and not (host and port.isdecimal() and int(port) < 65536):
+        raise ConfigError("command line", "--ray", '"local", or host:port of a cluster\'s head', address)
+    # Ray reads these when it is imported
+    os.environ |= QUIET | (LOOPBACK_ONLY if address == "local" or host in ("127.0.0.1", "localhost") else {})
     try:
         import ray
         import ray.exceptions
@@ -89,7 +95,8 @@ def _connected(address: str, size: int):
                 runtime_env={"env_vars": worker_environment(size)}, log_to_driver=False, logging_level=logging.ERROR,
             )  # fmt: skip
         else:
+            socket.create_connection((host, int(port)), PATIENCE_S).close()  # Ray itself would try for minutes
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise RenderError(f"--ray {address}: no Ray cluster there: {' '.join(str(error).split())[:MOST_WORDS]}") from error
     return ray

@@ -8,6 +8,7 @@ A line is written after the files that it names are whole. So whatever is killed
 finished, one that has none is rendered again, and a last line that is torn counts for nothing.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import msgspec
 from ledvolume.errors import ConfigError, OutputError
 from ledvolume.frame import FrameRequest
 from ledvolume.offline import Rendered
+from ledvolume.outputs.whole_file import words, write_whole
 
 NO_PART_OF_A_PICTURE = {"out", "show_folder", "show_name"}  # of a spec: a job may be moved, and its machines mount it elsewhere
 
@@ -59,7 +61,7 @@ class JobFolder:
             if there:
                 self._check_is(job)
             else:
-                self._write("job.json", msgspec.json.format(msgspec.json.encode(job)) + b"\n")
+                write_whole(self.folder / "job.json", msgspec.json.format(msgspec.json.encode(job)) + b"\n")
             wanted = {request.index for request in this_part(requests, part)}
             self.done = {index: frame for index, frame in there.items() if index in wanted and self._is_whole(frame)}
             self.finished, self.bytes = len(self.done), 0
@@ -68,19 +70,19 @@ class JobFolder:
             if not _ends_with_a_line(self.folder / name):
                 self._lines.write(b"\n")
         except OSError as error:
-            raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
+            raise OutputError(words(self.folder, error, 0)) from error
 
     def add(self, request: FrameRequest, rendered: Rendered) -> None:
         """A frame is finished, and its files are whole. Raises OutputError."""
-        line = FinishedFrame(index=request.index, present_at_ns=request.present_at_ns, timecode=request.timecode, **_said(rendered))
+        line = FinishedFrame(
+            index=request.index, present_at_ns=request.present_at_ns, timecode=request.timecode, **_said(rendered)
+        )
         data = msgspec.json.encode(line) + b"\n"
         try:
-            written = self._lines.write(data)
-            if written < len(data):
-                raise OSError(0, f"{written} of {len(data)} bytes could be written")
+            if self._lines.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            text = f"{self._lines.name}: {error.strerror}, at frame {request.index}; frames before it are kept (--resume)"
-            raise OutputError(text) from error
+            raise OutputError(words(Path(self._lines.name), error, len(data))) from error
         self.finished += 1
         self.bytes += rendered.bytes
 
@@ -120,11 +122,6 @@ class JobFolder:
             if job.get(key) != there.get(key):
                 expected = f"{there.get(key)!r}, as of the frames that are here; another job needs another --out"
                 raise ConfigError(file, key, expected, job.get(key))
-
-    def _write(self, name: str, data: bytes) -> None:
-        part = self.folder / f"{name}.{os.getpid()}.part"  # parts of a job may begin at once
-        part.write_bytes(data)
-        part.replace(self.folder / name)
 
 
 def job_of(spec: msgspec.Struct, requests: Sequence[FrameRequest]) -> dict:

@@ -27,8 +27,18 @@ def parts_of(first: int, last: int) -> list[tuple[int, int]]:
     return [(begin, min(begin + size - 1, last)) for begin in range(first, last + 1, size)]
 
 
-def job_template(name: str, track: str, options: dict[str, str], parts: Sequence[tuple[int, int]], file: str = "template") -> bytes:
-    """The template as JSON (which YAML is, too). options: of `ledvolume replay`, such as {"--out": "…"}. Raises ConfigError."""
+def job_template(
+    name: str,
+    track: str,
+    options: dict[str, str],
+    parts: Sequence[tuple[int, int]],
+    is_part: bool = False,
+    file: str = "template",
+) -> bytes:
+    """The template as JSON (which YAML is, too). options: of `ledvolume replay`, such as {"--out": "…"}. Raises ConfigError.
+
+    is_part: the track has more frames than these parts.
+    """
     values = {"Python": sys.executable, "Track": track, **{_parameter(option): value for option, value in options.items()}}
     for parameter, value in values.items():
         if len(value) > LONGEST_VALUE:
@@ -42,7 +52,8 @@ def job_template(name: str, track: str, options: dict[str, str], parts: Sequence
         },
         "script": _script([*command, "--frames-only", "--frames={{Task.Param.Frames}}"]),
     }
-    finish = {"name": "finish", "dependencies": [{"dependsOn": "render"}], "script": _script(command)}
+    of_these = [f"--frames={parts[0][0]}-{parts[-1][1]}"] if is_part else []
+    finish = {"name": "finish", "dependencies": [{"dependsOn": "render"}], "script": _script([*command, *of_these])}
     template = {
         "specificationVersion": "jobtemplate-2023-09",
         "name": name.translate(_PLAIN)[:128],
