@@ -142,6 +142,15 @@ def test_a_track_without_a_show_needs_one(folder, one_worker, tmp_path, capsys):
     }
 
 
+@pytest.mark.parametrize("track", ["nerfstudio_camera_path/one_lap_cut.json", "tum/freiburg1_xyz_cut.txt"])
+def test_real_tracks_are_rendered(track, folder, tmp_path):
+    """nerfstudio's camera path and a motion capture, made by others."""
+    file, show = ROOT / "tests" / "data" / track, folder / "show.toml"
+    words = ["replay", file, "--show", show, "--out", tmp_path, "--format", "none", "--frames", "5-6"]
+    assert main(list(map(str, words))) == 0
+    assert [line["index"] for line in lines(tmp_path, "frames-5-6.jsonl")] == [5, 6]
+
+
 def test_resume_renders_only_what_is_missing(folder, tmp_path, capsys):
     assert replay(folder, "--out", tmp_path, "--frames", "4-9", "--frames-only") == 0
     (tmp_path / "wall-1-0" / "00000006.png").unlink()

@@ -47,24 +47,10 @@ from ledvolume.tracks import FORMATS, Assumed, format_of
 
 TOML = "application/toml"
 
-# What decides the pictures, and goes into a job for a farm: option → its name in the namespace
+# What decides the pictures, and so goes into a job for a farm.
 OPTIONS = (
-    "show",
-    "out",
-    "what",
-    "format",
-    "size",
-    "quality",
-    "rate",
-    "scene",
-    "camera",
-    "focal-mm",
-    "move",
-    "pan",
-    "tilt",
-    "roll",
+    "show out what format size quality rate scene camera focal-mm move pan tilt roll from file-rate unit rotation-order".split()
 )
-OPTIONS += ("from", "file-rate", "unit", "rotation-order")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -98,5 +98,6 @@ def _connected(address: str, size: int):
             socket.create_connection((host, int(port)), PATIENCE_S).close()  # Ray itself would try for minutes
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        raise RenderError(f"--ray {address}: no Ray cluster there: {' '.join(str(error).split())[:MOST_WORDS]}") from error
+        said = " ".join(str(error).split())[:MOST_WORDS]
+        raise RenderError(f"--ray {address}: no Ray cluster there, or one with another token (RAY_AUTH_TOKEN): {said}") from error
     return ray
