@@ -24,6 +24,7 @@ COMMANDS = {
     "wizard": ("ledvolume.commands.wizard", "learn a tracker's axes, signs and units by moving the camera"),
     "record": ("ledvolume.commands.record", "record what camera trackers send, in one file"),
     "convert": ("ledvolume.commands.convert", "convert camera tracks: takes, OpenTrackIO, CSV, TUM, chan, nerfstudio, USD"),
+    "replay": ("ledvolume.commands.replay", "render a take or any camera track, as well as it can be done"),
     "simulate": ("ledvolume.commands.simulate", "send a recorded or built-in camera move, as a tracker would"),
 }
 

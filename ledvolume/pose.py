@@ -133,7 +133,7 @@ def quaternion(rotation: np.ndarray) -> Quat:
         q = ((m[0, 2] - m[2, 0]) / s, (m[0, 1] + m[1, 0]) / s, s / 4, (m[1, 2] + m[2, 1]) / s)
     else:
         q = ((m[1, 0] - m[0, 1]) / s, (m[0, 2] + m[2, 0]) / s, (m[1, 2] + m[2, 1]) / s, s / 4)
-    return canonical(q)
+    return canonical(tuple(float(c) for c in q))
 
 
 def rotation_vector(q: Quat) -> Vec3:

@@ -22,6 +22,9 @@ class Timecode(msgspec.Struct, frozen=True):
     frames: int
     is_drop: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.hours:02}:{self.minutes:02}:{self.seconds:02}{';' if self.is_drop else ':'}{self.frames:02}"
+
 
 def timecode(text: str, rate: Fraction) -> Timecode:
     """Raises OutputError for what is no timecode at this rate."""
@@ -33,8 +36,33 @@ def timecode(text: str, rate: Fraction) -> Timecode:
     if hours > 23 or minutes > 59 or seconds > 59 or frames >= counted:
         raise OutputError(f"timecode {text}: expected hours to 23, minutes and seconds to 59, frames to {counted - 1} at {rate}")
     is_drop = found[4] == ";"
-    if is_drop and (rate.denominator != 1001 or counted % 30):
+    if is_drop and not can_drop(rate):
         raise OutputError(f"timecode {text} drops frame numbers; that exists at 29.97 and 59.94 frames a second, not at {rate}")
     if is_drop and frames < counted // 15 and seconds == 0 and minutes % 10:
         raise OutputError(f"timecode {text}: drop frame leaves this number out; the next one is ;{counted // 15:02}")
     return Timecode(hours, minutes, seconds, frames, is_drop)
+
+
+def frame_number(code: Timecode, rate: Fraction) -> int:
+    """How many frames a counter has counted since 00:00:00:00 when it shows this."""
+    counted, minutes = ceil(rate), 60 * code.hours + code.minutes
+    dropped = counted // 15 * (minutes - minutes // 10) if code.is_drop else 0
+    return counted * (60 * minutes + code.seconds) + code.frames - dropped
+
+
+def numbered(number: int, rate: Fraction, is_drop: bool = False) -> Timecode:
+    """The inverse of `frame_number`; after 24 hours it begins again. is_drop: for rates at which `can_drop`."""
+    counted = ceil(rate)
+    if is_drop:
+        dropped = counted // 15
+        in_minute = 60 * counted - dropped  # of the nine minutes of ten that begin with dropped numbers
+        number %= 144 * (10 * in_minute + dropped)
+        tens, rest = divmod(number, 10 * in_minute + dropped)
+        number += dropped * (9 * tens + max(0, rest - dropped) // in_minute)
+    seconds, frames = divmod(number % (24 * 3600 * counted), counted)
+    return Timecode(seconds // 3600, seconds // 60 % 60, seconds % 60, frames, is_drop)
+
+
+def can_drop(rate: Fraction) -> bool:
+    """Drop frame exists at 29.97 and 59.94 (and 119.88) frames a second."""
+    return rate.denominator == 1001 and ceil(rate) % 30 == 0

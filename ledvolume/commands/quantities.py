@@ -66,3 +66,45 @@ def writable_folder(text: str) -> Path:
     except OSError as error:
         raise argparse.ArgumentTypeError(f"cannot write to {text!r}: {error.strerror}") from None
     return path
+
+
+def frame_range(text: str) -> tuple[int, int]:
+    """Frames "120-239", or one, "120"."""
+    first, _, last = text.partition("-")
+    try:
+        frames = int(first), int(last or first)
+    except ValueError:
+        frames = (1, 0)
+    if not 0 <= frames[0] <= frames[1]:
+        raise argparse.ArgumentTypeError(f"expected frames such as 120-239, got {text!r}")
+    return frames
+
+
+def three(text: str) -> tuple[float, float, float]:
+    """Three numbers with commas."""
+    try:
+        x, y, z = (float(number) for number in text.split(","))
+    except ValueError:
+        x = y = z = math.nan
+    if not all(map(math.isfinite, (x, y, z))):
+        raise argparse.ArgumentTypeError(f"expected three numbers x,y,z, got {text!r}")
+    return x, y, z
+
+
+def size_px(text: str) -> tuple[int, int]:
+    """Width and height, "1920x1080"."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and 0 < int(width) <= 16384 and 0 < int(height) <= 16384):
+        raise argparse.ArgumentTypeError(f"expected width and height such as 1920x1080, got {text!r}")
+    return int(width), int(height)
+
+
+def finite(text: str) -> float:
+    """A number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
+    return value
