@@ -3,8 +3,8 @@
     /datagrams/N        what source N's socket gave, byte for byte; log time = when it was received. The channel's metadata
                         are uri, protocol and reading (a `protocols.Reading` as JSON): enough to decode it again as live
     /samples/CAMERA     a CameraSample as JSON with its schema; log time = received, publish time = captured
-    attachments         files, such as show.toml
-    metadata            names with values of text
+    attachments         files: a show (application/toml, the first such one), and those that it names
+    metadata            names with values of text; `show` has the folder that the show's files are relative to
 
 What else is in a file (requests of frames, other programs' topics) is passed over by who does not ask for it.
 
@@ -36,7 +36,7 @@ from ledvolume.protocols.osc_map import as_map
 from ledvolume.sources import Datagram
 
 DATAGRAMS, SAMPLES = "/datagrams/", "/samples/"
-BYTES = "application/octet-stream"
+BYTES, TOML = "application/octet-stream", "application/toml"
 LARGEST_RECORD = 1 << 30  # a file that is attached; a datagram has 64 KiB
 
 _RECORD = struct.Struct("<BQ")
@@ -140,6 +140,13 @@ class TakeWriter:
     def attach(self, name: str, data: bytes, media_type: str, at_ns: int = 0) -> None:
         """A file."""
         self._mcap.add_attachment(at_ns, at_ns, name, media_type, data)
+
+    def show(self, path: Path, toml: bytes, files: dict[str, bytes]) -> None:
+        """The show that all this is of. files: those that it names and that are to be here, by these names."""
+        self.metadata("show", {"name": path.name, "folder": str(path.parent)})
+        self.attach(path.name, toml, TOML)
+        for name, data in files.items():
+            self.attach(name, data, BYTES)
 
     def metadata(self, name: str, values: dict[str, str]) -> None:
         """Facts by name."""

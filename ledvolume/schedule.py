@@ -2,6 +2,8 @@
 loop, the renderer and the outputs cannot tell them apart.
 
     live      the house clock's next tick, whatever poses have arrived until then     → the camera at the tick's instant
+    replay    the requests of a take, once more (take.py)                             → the same frames
+    track     the samples on both sides of each frame (track_schedule.py)             → the camera as it was
 
 Everything that is decided about a frame is decided here and is inside the request.
 """
@@ -131,4 +133,5 @@ def decided(
         quality=quality,
         outer_steps=outer_steps,
         overscan=min(coverage.needed_overscan(camera.lens, turn), footprint.most),
+        timecode=timeline.timecode.at(tick.present_at_ns),
     )

@@ -179,7 +179,9 @@ class Status:
 
 def timelines_of(show: Show) -> dict[str, Timeline]:
     """camera id → its timeline, empty."""
-    return {rig.camera_id: Timeline(rig, show.initial[rig.camera_id], show.limits, show.lead_ns) for rig in show.stage.rigs}
+    return {
+        rig.camera_id: Timeline(rig, show.initial[rig.camera_id], show.limits, show.lead_ns, show.rate) for rig in show.stage.rigs
+    }
 
 
 def with_sensor(show: Show) -> Show:

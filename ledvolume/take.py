@@ -1,8 +1,8 @@
 """A take of a show: what `serve --record` writes, and what replay reads back. The file itself is recording.py's.
 
-    metadata take           format, slate, name of the show, its file, folder and `instead`, rate, tiles, driver
+    metadata take           format, slate, name of the show, keys of it that were given otherwise, rate, tiles, driver
     metadata scene/PLACE    file, sha256
-    attachment show.toml    as it was read; other files that it names (lens tables) under the name by which it names them
+    the show                as recording.py has it, with the lens tables that it names
     /datagrams/N            those that a frame was decided by lie before its record
     /frames                 a FrameRecord as msgpack, written when the outputs had the frame; log time = presented
 
@@ -23,6 +23,7 @@ from ledvolume.frame import Frame, FrameRequest
 from ledvolume.outputs.wire import crc32
 from ledvolume.recording import (
     DATAGRAMS,
+    TOML,
     Attachment,
     Metadata,
     TakeReader,
@@ -34,7 +35,6 @@ from ledvolume.sources import Datagram
 
 FORMAT = "1"
 FRAMES = "/frames"
-SHOW_FILE = "show.toml"
 
 
 class FrameRecord(msgspec.Struct, frozen=True):
@@ -67,9 +67,7 @@ class ShowRecorder:
         sums = {name: sha256(place.file) for name, place in show.places.items()}
         self._writer = TakeWriter(path)
         self._writer.metadata("take", _facts(show, driver, slate))
-        self._writer.attach(SHOW_FILE, show.toml, "application/toml")
-        for name, data in show.files.items():
-            self._writer.attach(name, data, "application/json")
+        self._writer.show(show.file, show.toml, show.files)
         for name, place in show.places.items():
             self._writer.metadata(f"scene/{name}", {"file": str(place.file), "sha256": sums[name]})
         self._channels = [
@@ -128,16 +126,21 @@ class Take:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self._reader = TakeReader(path)
-        self.files: dict[str, bytes] = {}
+        self.show_file, self.toml, self.files = Path(), b"", {}
         self.scenes: dict[str, dict[str, str]] = {}
         facts: dict[str, str] = {}
         for record in self._reader.records():
             if isinstance(record, Attachment):
-                self.files[record.name] = record.data
+                if record.media_type == TOML and not self.toml:
+                    self.toml = record.data
+                else:
+                    self.files[record.name] = record.data
             elif not isinstance(record, Metadata):
                 break
             elif record.name == "take":
                 facts = record.values
+            elif record.name == "show":
+                self.show_file = Path(record.values["folder"]) / record.values["name"]
             elif record.name.startswith("scene/"):
                 self.scenes[record.name.removeprefix("scene/")] = record.values
         if not facts:
@@ -145,11 +148,21 @@ class Take:
             raise ConfigError(path, "take", expected, "a recording of other things (`ledvolume convert` reads its track)")
         if facts.get("format") != FORMAT:
             raise ConfigError(path, "take: format", f"{FORMAT}: this version of ledvolume reads no other", facts.get("format"))
-        if SHOW_FILE not in self.files:
-            raise ConfigError(path, "take", f"{SHOW_FILE} in it", "a file that is damaged near its beginning")
+        if not self.toml:
+            raise ConfigError(path, "take", "a show in it", "a file that ends before it")
         self.facts = facts
         channels = [channel for channel in self._reader.channels.values() if channel.topic.startswith(DATAGRAMS)]
         self.sources = [source_of(channel, self.path) for channel in channels]
+
+    @property
+    def instead(self) -> dict:
+        """Keys of the show's top level that were given otherwise when it ran."""
+        return msgspec.json.decode(self.facts["instead"])
+
+    @property
+    def tiles(self) -> list[str]:
+        """Names, in the order of FrameRecord.tiles."""
+        return msgspec.json.decode(self.facts["tiles"])
 
     @property
     def lost_bytes(self) -> int:
@@ -162,8 +175,7 @@ class Take:
 
     def show(self, scenes: dict[str, str] | None = None) -> Show:
         """The show that ran. scenes: place → where its file lies here. Raises ConfigError, SceneError (missing, or another)."""
-        written = self.facts["file"]
-        show = read_show(Path(written), self.files[SHOW_FILE], self.files, **msgspec.json.decode(self.facts["instead"]))
+        show = read_show(self.show_file, self.toml, self.files, **self.instead)
         places = {}
         for name, place in show.places.items():
             file = Path((scenes or {}).get(name, place.file))
@@ -251,7 +263,6 @@ def _facts(show: Show, driver: str, slate: str) -> dict[str, str]:
         "format": FORMAT,
         "slate": slate,
         "show": show.name,
-        "file": str(show.file),
         "instead": msgspec.json.encode(show.instead).decode(),
         "rate": str(show.rate),
         "lead_ns": str(show.lead_ns),

@@ -14,6 +14,7 @@ import msgspec
 from ledvolume.clock import Tick
 from ledvolume.config import Show
 from ledvolume.frame import FrameRequest
+from ledvolume.offline import Rendered
 from ledvolume.outputs.wire import crc32
 from ledvolume.protocols import open_decoder
 from ledvolume.schedule import Inputs, decided
@@ -48,13 +49,20 @@ def input_differences(take: Take, show: Show) -> Iterator[Difference]:
             yield Difference(was.index, "camera", f"the datagrams give {_first_difference(now, was)}")
 
 
-def picture_difference(record: FrameRecord, tiles: list[str], sums: dict[str, int], hint: str = "") -> Difference | None:
-    """The first tile whose code values are not those that were sent. tiles: names in the take's order."""
-    for name, was in zip(tiles, record.tiles):
-        if sums.get(name) != was:
-            now = "nothing" if name not in sums else f"{sums[name]:08x}"
-            return Difference(record.request.index, "picture", f"tile {name}: CRC-32 {now}, was {was:08x}{hint}")
-    return None
+class Comparison:
+    """Frames that were rendered again against those of the take."""
+
+    def __init__(self, take: Take):
+        self._tiles, self._driver = take.tiles, take.facts["driver"]
+        self._sums = {frame.record.request.index: frame.record.tiles for frame in take.frames()}
+
+    def difference(self, rendered: Rendered) -> Difference | None:
+        """The first tile whose code values are not those that were sent."""
+        for name, was in zip(self._tiles, self._sums[rendered.index]):
+            if (now := rendered.tile_hashes.get(name)) != was:
+                told = "is not there" if now is None else f"CRC-32 {now:08x}, was {was:08x}"
+                return Difference(rendered.index, "picture", f"tile {name}: {told}; the take was made on {self._driver}")
+        return None
 
 
 def _sum_differences(record: FrameRecord, datagrams: list) -> Iterator[Difference]:

@@ -9,7 +9,7 @@ from ledvolume.config import read_show
 from ledvolume.errors import OutputError
 from ledvolume.pose import rotate, rotation_vector
 from ledvolume.stage import Stage, surface_points
-from ledvolume.take import SHOW_FILE, FrameRecord, Take
+from ledvolume.take import FrameRecord, Take
 
 INK, FAINT, QUIET = "#22223b", "#d9d9e3", "#6c6c80"
 TRACKING = {"measured": "#3c8d53", "predicted": "#2e6fbb", "held": "#e09f3e", "lost": "#c1121f"}
@@ -23,7 +23,7 @@ def save_picture(file: Path, take: Take) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    stage = read_show(Path(take.facts["file"]), take.files[SHOW_FILE], take.files).stage
+    stage = read_show(take.show_file, take.toml, take.files).stage
     records = [frame.record for frame in take.frames()]
     figure = Figure(figsize=(14, 8), dpi=110, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

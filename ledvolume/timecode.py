@@ -12,6 +12,8 @@ import msgspec
 
 from ledvolume.errors import OutputError
 
+JUMP_FRAMES = 2  # a timecode that is off by more is another one: the clock was set
+
 
 class Timecode(msgspec.Struct, frozen=True):
     """The address of one frame."""
@@ -66,3 +68,37 @@ def numbered(number: int, rate: Fraction, is_drop: bool = False) -> Timecode:
 def can_drop(rate: Fraction) -> bool:
     """Drop frame exists at 29.97 and 59.94 (and 119.88) frames a second."""
     return rate.denominator == 1001 and ceil(rate) % 30 == 0
+
+
+class CodeClock:
+    """A camera's timecode at any instant, by the samples that carried it. rate: at which it is counted, the show's.
+
+    A sample says in which frame of the counter it was captured, not where in it. The earliest that the counter can have been
+    at 0, by all samples of one run, is where its numbers change; a number that is off by more than JUMP_FRAMES begins another.
+    """
+
+    def __init__(self, rate: Fraction):
+        self.rate = rate
+        self._zero_ns: int | None = None
+        self._is_drop = False
+
+    def add(self, at_ns: int, text: str) -> None:
+        """The timecode of a sample; what is none at this rate is passed over."""
+        try:
+            code = timecode(text, self.rate)
+        except OutputError:
+            return
+        frame_ns = Fraction(1_000_000_000) / self.rate
+        zero_ns, day_ns = at_ns - round(frame_number(code, self.rate) * frame_ns), round(24 * 3600 * ceil(self.rate) * frame_ns)
+        if self._zero_ns is not None:
+            off_ns = (zero_ns - self._zero_ns + day_ns // 2) % day_ns - day_ns // 2  # midnight is no jump
+            if abs(off_ns) <= JUMP_FRAMES * frame_ns:
+                self._zero_ns += min(off_ns, 0)
+                return
+        self._zero_ns, self._is_drop = zero_ns, code.is_drop
+
+    def at(self, instant_ns: int) -> str:
+        """ "" where no sample has had one."""
+        if self._zero_ns is None:
+            return ""
+        return str(numbered((instant_ns - self._zero_ns) * self.rate // 1_000_000_000, self.rate, self._is_drop))

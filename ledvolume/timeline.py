@@ -19,6 +19,7 @@ of the samples added so far and of the instant asked for: no clock is read, and 
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
+from fractions import Fraction
 from statistics import median
 
 import msgspec
@@ -28,6 +29,7 @@ from ledvolume.camera import Camera, CameraSample, LensReading, Rig, Tracking, e
 from ledvolume.lens import Distortion, Lens, distortion_between
 from ledvolume.pose import Pose, Vec3, interpolate, multiply, rotation_vector
 from ledvolume.prediction import AT_REST, HISTORY_S, Motion, eased, motion, moved
+from ledvolume.timecode import CodeClock
 
 NEVER_NS = 2**63 - 1  # age of a camera that never had a sample
 REMEMBERED_SAMPLES = 1024
@@ -95,11 +97,15 @@ class Timeline:
 
     rig: camera_id "*" takes every camera. initial: stage_from_camera until the first sample has come.
     lead_ns: how long before a frame is shown its camera is asked for (FrameClock.lead_ns): a blend begins with the
-    first frame that can know of it. `accepted` and `rejects` count samples; `reordered` those of the accepted that came
-    after later ones; `lens_flags` those to which the rig's lens table has no full answer (lens_table.trouble).
+    first frame that can know of it. rate: at which the samples' timecode counts; `timecode` tells it. `accepted` and `rejects`
+    count samples; `reordered` those of the accepted that came after later ones; `lens_flags` those to which the rig's lens
+    table has no full answer (lens_table.trouble).
     """
 
-    def __init__(self, rig: Rig, initial: Pose = Pose(), limits: Limits = Limits(), lead_ns: int = 0):
+    def __init__(
+        self, rig: Rig, initial: Pose = Pose(), limits: Limits = Limits(), lead_ns: int = 0, rate: Fraction = Fraction(24)
+    ):
+        self.timecode = CodeClock(rate)
         self.rig, self.initial, self.limits, self.lead_ns = rig, initial, limits, lead_ns
         self.accepted = 0
         self.reordered = 0
@@ -192,6 +198,8 @@ class Timeline:
             stood, *_, presence = self._state_at(seen_from_ns)
             self._returns = self._returns[1 - REMEMBERED_RETURNS :]
             self._returns.append(_Return(at_ns, seen_from_ns, seen_from_ns + self.limits.blend_ns, stood, presence))
+        if sample.timecode:
+            self.timecode.add(at_ns, sample.timecode)
         before = self._knots[-1] if self._knots else None
         goes_on = before is not None and known_at_ns is None and at_ns - before.at_ns <= self.limits.horizon_ns
         movement_ns = before.movement_ns if goes_on else at_ns

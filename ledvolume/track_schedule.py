@@ -22,7 +22,7 @@ from ledvolume.frame import FrameRequest
 from ledvolume.frustum import Footprint
 from ledvolume.pose import interpolate
 from ledvolume.reframe import Reframe, reframed
-from ledvolume.timecode import can_drop, frame_number, numbered, timecode
+from ledvolume.timecode import JUMP_FRAMES, can_drop, frame_number, numbered, timecode
 from ledvolume.timeline import Limits
 from ledvolume.tracks.resample import Playing
 
@@ -30,7 +30,6 @@ SHORTEST_GAP_NS = 100_000_000
 GAP_STEPS = 3  # times the usual distance of two samples
 MOST_GAPS_TOLD = 4
 USUAL_RATES = tuple(map(Fraction, ("24", "25", "30000/1001", "30", "50", "60000/1001", "60")))
-JUMP_FRAMES = 2  # a timecode that is off by more is another one: the clock was set
 
 
 class Schedule(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from test_server import SHOW, status_when
 from ledvolume import server
 from ledvolume.camera import CameraSample
 from ledvolume.errors import ConfigError, SceneError
+from ledvolume.offline import Rendered
 from ledvolume.outputs.wire import crc32
 from ledvolume.pose import Pose, pan_tilt_roll
 from ledvolume.protocols import open_encoder
@@ -25,7 +26,7 @@ from ledvolume.recording import TakeWriter
 from ledvolume.scenes import bricks
 from ledvolume.sources import Datagram, open_sender
 from ledvolume.take import FRAMES, FrameRecord, Take
-from ledvolume.take_check import input_differences, picture_difference
+from ledvolume.take_check import Comparison, input_differences
 
 SOURCES = """
 [[source]]
@@ -111,7 +112,7 @@ def test_a_take_holds_all_that_happened(taken, show_file):
     assert summary["datagrams"] - 40 < sum(len(frame.datagrams) for frame in frames) <= summary["datagrams"]
     assert {number for frame in frames for number, _ in frame.datagrams} == {0, 1}
     assert [source.protocol for source in take.sources] == ["osc", "freed"]
-    assert take.facts["slate"] == "12A take 3" and take.files["show.toml"] == show_file.read_bytes()
+    assert take.facts["slate"] == "12A take 3" and take.toml == show_file.read_bytes() and take.show_file == show_file
     assert sum(frame.record.is_late for frame in frames) == summary["frames_late"]
     assert not take.trouble and take.lost_bytes == 0
 
@@ -124,15 +125,17 @@ def test_the_datagrams_of_a_take_give_its_requests(taken):
 def test_the_requests_of_a_take_give_its_pictures(taken):
     take = Take(taken[0])
     show = take.show()
-    names = [tile.name for tile in show.stage.tiles]
+    names, comparison = take.tiles, Comparison(take)
+    assert names == [tile.name for tile in show.stage.tiles]
     renderer = server.open_renderer(show)
     with closing_context(renderer):
         frames = list(take.frames())
         for frame in reversed(frames):  # in another order than live: what is kept between frames changes nothing
             sums = {name: crc32(image) for name, image in renderer.render(frame.record.request).images.items()}
-            assert picture_difference(frame.record, names, sums) is None
+            index = frame.record.request.index
+            assert comparison.difference(Rendered(index, sums, [], 0)) is None
         # and what differs is told
-        [difference] = [picture_difference(frame.record, names, sums | {names[2]: 1}) for frame in frames[:1]]
+        difference = comparison.difference(Rendered(index, sums | {names[2]: 1}, [], 0))
         assert difference.stage == "picture" and f"tile {names[2]}: CRC-32 00000001" in str(difference)
 
 
@@ -208,7 +211,7 @@ def test_what_is_no_take_of_a_show_is_refused(tmp_path, taken):
     with pytest.raises(ConfigError, match="take: format: expected 1.*got '9'"):
         Take(copy)
     (tmp_path / "cut.mcap").write_bytes(taken[0].read_bytes()[:300])
-    with pytest.raises(ConfigError, match="show.toml in it|a take of a show"):
+    with pytest.raises(ConfigError, match="expected a (show in it|take of a show)"):
         Take(tmp_path / "cut.mcap")
 
 
@@ -273,3 +276,70 @@ def test_a_take_is_drawn(taken, tmp_path):
     shades = {colour: count for count, colour in colours}
     assert shades.get((0x2E, 0x6F, 0xBB), 0) > 200, "the track of predicted poses"
     assert shades.get((0x22, 0x22, 0x3B), 0) > 500, "the wall"
+
+
+# ---- replay --as-it-happened
+
+
+def test_a_take_is_rendered_again_as_it_happened_and_checked(taken, tmp_path):
+    path, summary = taken
+    done = ledvolume("replay", str(path), "--as-it-happened", "--check", "--out", str(tmp_path / "again"), "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{summary['frames']} frames, {summary['frames'] * 4} tiles: all as it was\n"
+    # the pictures are those that were sent: their sums are those in the take
+    from ledvolume.outputs.images import saved_image
+
+    for frame in list(Take(path).frames())[::20]:
+        for name, was in zip(Take(path).tiles, frame.record.tiles):
+            file = tmp_path / "again" / name / f"{frame.record.request.index:08d}.png"
+            assert crc32(saved_image(file, "rgb8")) == was
+
+
+def test_a_check_names_the_first_tile_that_differs_and_its_frame(taken, tmp_path):
+    frames = list(Take(taken[0]).frames())
+    record = frames[20].record
+    tiles = [*record.tiles[:3], record.tiles[3] ^ 1]
+    data = msgspec.msgpack.encode(record)
+    other = msgspec.msgpack.encode(msgspec.structs.replace(record, tiles=tiles))
+    copy = altered(taken[0], tmp_path, data, other)
+    done = ledvolume("replay", str(copy), "--as-it-happened", "--check")
+    assert done.returncode == 1, done.stderr
+    told = f"DIFFERENT: frame {record.request.index}, picture: tile wall-1-1: CRC-32 {record.tiles[3]:08x}, was {tiles[3]:08x}; "
+    assert done.stdout.startswith(f"{told}the take was made on llvmpipe")
+
+
+def test_a_check_names_the_datagram_that_differs(taken, tmp_path):
+    frame = next(frame for frame in list(Take(taken[0]).frames())[10:] if len(frame.datagrams) > 2)
+    [*_, (_, datagram)] = frame.datagrams
+    stamp = datagram.received_at_ns.to_bytes(8, "little") * 2
+    bit = datagram.payload[:-1] + bytes([datagram.payload[-1] ^ 1])
+    copy = altered(taken[0], tmp_path, stamp + datagram.payload, stamp + bit)
+    done = ledvolume("replay", str(copy), "--as-it-happened", "--check")
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"DIFFERENT: frame {frame.record.request.index}, datagrams: number {len(frame.datagrams)} of")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    {
+        "a check of another replay": (["--check"], "--check: expected --as-it-happened with it"),
+        "no folder": (["--as-it-happened"], "--out: expected a folder for the pictures"),
+        "another camera": (["--as-it-happened", "--check", "--pan", "3"], "--pan: expected nothing: --as-it-happened takes"),
+        "another show": (["--as-it-happened", "--check", "--show", "x.toml"], "--show: expected nothing"),
+        "the camera's view": (["--as-it-happened", "--check", "--what", "view"], "--check: expected tiles, walls, through"),
+        "a scene that is not there": (
+            ["--as-it-happened", "--check", "--scene", "plane=/nowhere"],
+            "the scene of plane is not at",
+        ),
+    }.values(),
+)
+def test_what_makes_no_sense_as_it_happened_is_refused(taken, options, words):
+    done = ledvolume("replay", str(taken[0]), *options)
+    assert done.returncode == 2 and words in done.stderr, done.stderr
+
+
+def test_a_take_is_replayed_better_with_the_show_that_lies_in_it(taken, tmp_path):
+    done = ledvolume("replay", str(taken[0]), "--out", str(tmp_path / "better"), "--format", "none", "--rate", "24")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "better" / "frames.jsonl").read_text().splitlines()]
+    assert len(lines) > 60 and all(len(line["tile_hashes"]) == 4 for line in lines)

@@ -1,11 +1,12 @@
 """Counting frames as SMPTE ST 12-1 has it: what is dropped, and that nothing else is."""
 
+import math
 from fractions import Fraction
 
 import pytest
 
 from ledvolume.errors import OutputError
-from ledvolume.timecode import frame_number, numbered, timecode
+from ledvolume.timecode import CodeClock, frame_number, numbered, timecode
 
 NTSC, NTSC60 = Fraction(30000, 1001), Fraction(60000, 1001)
 
@@ -75,3 +76,34 @@ def test_every_number_of_a_drop_frame_hour_has_a_timecode_of_its_own():
 def test_what_is_no_timecode_is_refused(text, rate, told):
     with pytest.raises(OutputError, match=told):
         timecode(text, rate)
+
+
+# ---- the timecode of a live camera
+
+
+def test_numbers_of_a_live_timecode_rise_by_one_though_samples_come_anywhere_in_their_frame():
+    import random
+
+    rate, r = Fraction(24000, 1001), random.Random(4)
+    frame_ns = 1_001_000_000 / 24
+    zero_ns = 1_790_000_000_000_000_000
+    clock = CodeClock(rate)
+    assert clock.at(zero_ns) == ""
+    codes = []
+    for n in range(2000):
+        at_ns = zero_ns + round((n + r.random()) * frame_ns)
+        clock.add(at_ns, str(numbered(86_000 + math.floor((at_ns - zero_ns) / frame_ns), rate)))
+        codes.append(frame_number(timecode(clock.at(zero_ns + round((n + 2.5) * frame_ns)), rate), rate))
+    assert codes[100:] == list(range(86_102, 86_002 + 2000))
+
+
+def test_a_live_timecode_goes_on_over_midnight_and_begins_anew_where_it_was_set():
+    clock, second_ns = CodeClock(Fraction(25)), 1_000_000_000
+    clock.add(0, "23:59:59:24")
+    assert clock.at(second_ns) == "00:00:00:24"
+    clock.add(second_ns, "00:00:00:24")
+    clock.add(2 * second_ns, "10:00:00:00")
+    assert clock.at(3 * second_ns) == "10:00:01:00"
+    clock.add(3 * second_ns, "nonsense")
+    clock.add(3 * second_ns, "10:00:01:29")  # no such frame at 25
+    assert clock.at(3 * second_ns) == "10:00:01:00"

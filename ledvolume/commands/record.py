@@ -14,13 +14,13 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import msgspec
 
 from ledvolume.commands.live_line import LiveLine
 from ledvolume.commands.quantities import positive, writable_file
 from ledvolume.commands.reading import reading_arguments, sources_of
+from ledvolume.config import load_show
 from ledvolume.protocols import Decoder, Reading, open_decoder
 from ledvolume.recording import TakeWriter
 from ledvolume.sources import UdpSource, ZmqSource, address, open_source, wait_for_any
@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
         writer = TakeWriter(args.out)
         try:
             if args.show:
-                writer.attach(Path(args.show).name, Path(args.show).read_bytes(), "application/toml", time.time_ns())
+                show = load_show(args.show)
+                writer.show(show.file, show.toml, show.files)
             for uri, source in zip((uri for uri, _ in wanted), inputs):
                 line.say(f"recording {uri}{source.told_port()}")
             line.say(f"to {args.out}, Ctrl+C to stop")

@@ -3,8 +3,11 @@
   ledvolume replay take.mcap --show show.toml --what view --format prores --quality final --out out/take3
   ledvolume replay camera_path.json --show show.toml --rate 24000/1001 --frames 0-239 --workers 2 --out out/path
   ledvolume replay take.mcap --what walls --format exr --focal-mm 65 --pan 3 --out out/tighter --plan
+  ledvolume replay take.mcap --as-it-happened --check
 
 The camera is interpolated between the samples on both sides of each frame, not predicted. A take brings its show with it.
+--as-it-happened renders the very requests of the take instead, and gives the very bytes that were sent, on the same driver.
+--check decodes its datagrams again, too, and ends with exit status 1 at the first difference: which frame, stage and tile.
 --plan says what would be rendered, how long it will take and how large it will be. What was interrupted is gone on with by
 --resume. docs/replay.md tells of all of it.
 """
@@ -14,6 +17,7 @@ import math
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import get_args
@@ -22,8 +26,10 @@ import msgspec
 
 from ledvolume.camera import Lens
 from ledvolume.clock import frame_rate
+from ledvolume.commands import replay_exact
 from ledvolume.commands.live_line import LiveLine
 from ledvolume.commands.quantities import count, finite, frame_range, positive, size_px, three, writable_file
+from ledvolume.commands.replay_exact import as_it_happened, moved_scenes, say_difference, taken
 from ledvolume.commands.replay_progress import Progress, size_in_words
 from ledvolume.commands.track_files import open_track
 from ledvolume.config import Show
@@ -38,14 +44,13 @@ from ledvolume.offline import Format, OfflineRenderer, Rendered, RenderSpec, Wha
 from ledvolume.outputs.video import ENCODINGS, check_size, encode_sequence
 from ledvolume.outputs.whole_file import remove_parts
 from ledvolume.protocols.freed_profile import UNITS_M
-from ledvolume.recording import Attachment, Metadata, TakeReader
+from ledvolume.recording import TOML, Attachment, Message, TakeReader
 from ledvolume.reframe import Reframe
 from ledvolume.render.renderer import OUTER_STEPS_MOST
 from ledvolume.sidecar import write_sidecars
+from ledvolume.take_check import Comparison, Difference, input_differences
 from ledvolume.track_schedule import Schedule, from_track
 from ledvolume.tracks import FORMATS, Assumed, format_of
-
-TOML = "application/toml"
 
 # What decides the pictures, and so goes into a job for a farm.
 OPTIONS = (
@@ -55,8 +60,9 @@ OPTIONS = (
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("track", metavar="TAKE", help=f"a take, or a camera track: {', '.join(FORMATS)}")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the pictures, and of what is known of them")
+    parser.add_argument("--out", default="", metavar="DIR", help="folder of the pictures, and of what is known of them")
     parser.add_argument("--show", default="", metavar="SHOW.toml", help="default: the show that lies in the take")
+    replay_exact.arguments(parser)
     group = parser.add_argument_group("the pictures")
     what = "tiles, whole walls; the camera's view of the place, the wall through the lens, a film frame of both (default tiles)"
     group.add_argument("--what", choices=get_args(What), default="tiles", help=what)
@@ -68,7 +74,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     rate = 'frames per second, exactly, such as "24000/1001" (default: the show\'s)'
     group.add_argument("--rate", default="", metavar="FPS", help=rate)
     group.add_argument("--frames", type=frame_range, metavar="A-B", help="only these; frame 0 is at the first sample")
-    scene = "another place of the show, or a scene file in its place"
+    scene = "another place of the show, or a scene file in its place; PLACE=FILE: where its file lies now"
     group.add_argument("--scene", default="", metavar="NAME|FILE", help=scene)
     group = parser.add_argument_group("the camera")
     group.add_argument("--camera", default="", metavar="ID", help="which one of the track (default: the one on air)")
@@ -96,9 +102,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     line = LiveLine(sys.stderr)
+    take = taken(args)
     spec = spec_of(args)
     show = show_of(spec)
-    schedule = requests_of(args, show, line)
+    schedule = requests_of(args, show, line) if take is None else as_it_happened(take)
     part = checked_part(args.frames, schedule.requests)
     requests = this_part(schedule.requests, part)
     for words in in_words(args, spec, show, requests):
@@ -110,10 +117,17 @@ def run(args: argparse.Namespace) -> int:
     if args.plan:
         return say_plan(args, spec, requests, line)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if args.check and (difference := next(input_differences(take, show), None)):
+        return say_difference(difference)
+    differs = Comparison(take).difference if args.check else lambda frame: None
     with JobFolder(args.out, spec, schedule.requests, part, args.resume) as job:
-        rendered = render(args, spec, requests, job)
-    if not args.frames_only:
+        rendered, difference = render(args, spec, requests, job, differs)
+    if difference:
+        return say_difference(difference)
+    if not args.frames_only and spec.format != "none":
         finish(args, show, requests, rendered, line)
+    if args.check:
+        print(f"{len(requests)} frames, {len(requests) * len(take.tiles)} tiles: all as it was")
     return 0
 
 
@@ -122,18 +136,19 @@ def spec_of(args: argparse.Namespace) -> RenderSpec:
     if args.show:
         path = Path(args.show)
         try:
-            toml, folder, name = path.read_bytes(), path.resolve().parent, path.name
+            lying = ShowInTake(path.read_bytes(), path.resolve().parent, path.name)
         except OSError as error:
             raise ConfigError(path, "file", "a readable show file", error.strerror) from None
     else:
-        toml, folder, name = show_of_take(Path(args.track), args.from_format)
-    is_video = args.format in ENCODINGS
-    instead = {"rate": str(frame_rate(args.rate, "--rate"))} if args.rate else {}
+        lying = show_of_take(Path(args.track), args.from_format)
+    name, is_video = lying.name, args.format in ENCODINGS
+    instead = lying.instead | ({"rate": str(frame_rate(args.rate, "--rate"))} if args.rate else {})
     instead |= {"pixel_format": "rgb16"} if is_video and ENCODINGS[args.format].bits > 8 else {}
     spec = RenderSpec(
-        show_toml=toml,
-        show_folder=str(folder),
+        show_toml=lying.toml,
+        show_folder=str(lying.folder),
         show_name=name,
+        show_files=lying.files,
         out=str(Path(args.out).resolve()),
         what=args.what,
         format="png" if is_video else args.format,
@@ -141,8 +156,8 @@ def spec_of(args: argparse.Namespace) -> RenderSpec:
         view_px=args.size,
         quality=args.quality,
     )
-    if not args.scene:
-        return spec
+    if not args.scene or moved_scenes(args.scene):
+        return msgspec.structs.replace(spec, scenes=moved_scenes(args.scene))
     show = show_of(spec)
     if args.scene in show.places:
         return msgspec.structs.replace(spec, instead=instead | {"start": args.scene})
@@ -151,18 +166,37 @@ def spec_of(args: argparse.Namespace) -> RenderSpec:
     return msgspec.structs.replace(spec, scenes={show.start: str(Path(args.scene).resolve())})
 
 
-def show_of_take(path: Path, format: str) -> tuple[bytes, Path, str]:
-    """The show file that lies in a take, the folder that it is relative to, its name. Raises ConfigError."""
+class ShowInTake(msgspec.Struct, frozen=True):
+    """A show file, the folder that it is relative to, its name; files that it names and that came with it; keys of it that
+    were given otherwise when it ran."""
+
+    toml: bytes
+    folder: Path
+    name: str
+    files: dict[str, bytes] = {}
+    instead: dict = {}
+
+
+def show_of_take(path: Path, format: str) -> ShowInTake:
+    """The show that lies in a take. Raises ConfigError."""
     expected = "a show file: this track brings none with it"
     if format_of(path, format) != "mcap":
         raise ConfigError("command line", "--show", expected, "nothing")
-    folder = path.resolve().parent
+    folder, found, files, instead = path.resolve().parent, None, {}, {}
     for record in TakeReader(path).records():
-        if isinstance(record, Metadata) and record.name == "show":
+        if isinstance(record, Message):
+            break
+        if isinstance(record, Attachment) and record.media_type == TOML and found is None:
+            found = record
+        elif isinstance(record, Attachment):
+            files[record.name] = record.data
+        elif record.name == "show":
             folder = Path(record.values.get("folder", folder))
-        if isinstance(record, Attachment) and record.media_type == TOML:
-            return record.data, folder, record.name
-    raise ConfigError(path, "--show", expected, "nothing")
+        elif record.name == "take":
+            instead = msgspec.json.decode(record.values.get("instead", "{}"))
+    if found is None:
+        raise ConfigError(path, "--show", expected, "nothing")
+    return ShowInTake(found.data, folder, found.name, files, instead)
 
 
 def requests_of(args: argparse.Namespace, show: Show, line: LiveLine) -> Schedule:
@@ -238,8 +272,11 @@ def in_words(args: argparse.Namespace, spec: RenderSpec, show: Show, requests: l
     ]
 
 
-def render(args: argparse.Namespace, spec: RenderSpec, requests: list[FrameRequest], job: JobFolder) -> list[Rendered]:
-    """All of the frames that are not there yet. What is finished when an error or Ctrl+C ends it is kept."""
+def render(
+    args: argparse.Namespace, spec: RenderSpec, requests: list[FrameRequest], job: JobFolder, differs: Callable
+) -> tuple[list[Rendered], Difference | None]:
+    """All of the frames that are not there yet; ends early with the first difference. What is finished when that, an error or
+    Ctrl+C ends it is kept."""
     before = len(job.done)
     with Progress(len(requests), before) as progress:
         rendered = []
@@ -247,12 +284,14 @@ def render(args: argparse.Namespace, spec: RenderSpec, requests: list[FrameReque
             for frame in render_all(OfflineRenderer, spec, requests, args.workers, args.ray, job):
                 rendered.append(frame)
                 progress.show(job.finished, job.bytes)
+                if difference := differs(frame):
+                    return rendered, difference
         except (LedvolumeError, KeyboardInterrupt):
             progress.say(f"stopped: {job.finished} of {len(requests)} frames are finished, --resume goes on with them")
             raise
     size = size_in_words(sum(frame.bytes for frame in rendered))
     progress.say(f"{len(requests)} frames, {size}: {len(requests) - before} rendered now, {before} were there")
-    return rendered
+    return rendered, None
 
 
 def finish(args: argparse.Namespace, show: Show, requests: list[FrameRequest], rendered: list[Rendered], line: LiveLine) -> None:
