@@ -27,6 +27,7 @@ from ledvolume.errors import ConfigError, MotionError
 from ledvolume.pose import Pose, canonical, multiply, pan_tilt_roll, pan_tilt_roll_of, rotation_vector
 from ledvolume.protocols import open_decoder, open_encoder
 from ledvolume.protocols.axes import named_axes
+from ledvolume.recording import TakeWriter
 from ledvolume.sources import Datagram
 from ledvolume.wizard.lens import focus_of, zoom_of
 from ledvolume.wizard.mapping import Facts
@@ -515,6 +516,25 @@ def test_the_command_writes_a_show_that_gives_the_true_motion(tmp_path):
         check_show(show, LIVE[name][0], send)
         assert not lines_lost(SHOW.split("[[source]]")[0], show.read_text())
         assert list(tmp_path.glob(".*")) == []  # no half-written file is left
+
+
+def test_a_recorded_take_is_answered_like_a_live_one(tmp_path, capsys):
+    uri, other = "freed+udp://0.0.0.0:40000", "native+zmq://127.0.0.1:5550"
+    writer = TakeWriter(tmp_path / "take.mcap")
+    source, _ = writer.source(uri, "freed"), writer.source(other, "native")
+    for seconds, pose, _ in operators.take():
+        payload = operators.freed(pose, "-z x -y", "in", (1, -1, 1))
+        writer.datagram(source, Datagram(uri, payload, START_NS + round(seconds * 1e9)))
+    writer.close()
+    show = tmp_path / "show.toml"
+    show.write_text(SHOW.replace("URI", uri))
+    words = ["wizard", uri, "--take", str(tmp_path / "take.mcap"), "--show", str(show), "--steps", ",".join(operators.STEPS)]
+    assert main([*words, "--yes"]) == 0
+    assert "got it: right" in capsys.readouterr().out
+    check_show(show, "freed", lambda pose, _: [operators.freed(pose, "-z x -y", "in", (1, -1, 1))])
+    assert main([*words, "--yes"]) == 0 and "nothing to write" in capsys.readouterr().out
+    assert main(["wizard", other, "--take", str(tmp_path / "take.mcap")]) == 2
+    assert "expected datagrams of native+zmq" in capsys.readouterr().err
 
 
 def free_port() -> int:

@@ -3,11 +3,13 @@
   ledvolume wizard freed+udp://0.0.0.0:40000 --show SHOW.toml
   ledvolume wizard osc+udp://0.0.0.0:9000 --show SHOW.toml --camera A --focal-mm 35
   ledvolume wizard psn+udp://236.10.10.10:56565 --moved 1.0 --yes --show SHOW.toml
+  ledvolume wizard freed+udp://0.0.0.0:40000 --take take3.mcap --show SHOW.toml
 
 Take the camera in both hands, face the wall, level, and do what the screen says: hold still, right, forward, up, pan left,
 tilt up, roll clockwise, zoom in, focus near, and walk to where the lens looks. No key is pressed: it sees when the camera
 stands still and when it moves. Do not undo a turn before the next one. What cannot be told is asked again; what was learnt
 is proved by decoding the same take, and written after you have seen the difference. Without --show it is printed.
+--take does it afterwards, with a recording of this source (`ledvolume record`) in which the motions were done in their order.
 
 Exit status 0 if the mapping was proved (and written, or declined), 1 if it could not be told.
 """
@@ -26,8 +28,9 @@ from ledvolume.commands.quantities import positive
 from ledvolume.config import Show, convert, load_show, show
 from ledvolume.errors import ConfigError, MotionError
 from ledvolume.protocols.freed_profile import PROFILES
+from ledvolume.recording import DATAGRAMS, Message, TakeReader, source_of
 from ledvolume.show_file import ShowFile
-from ledvolume.sources import UdpSource, ZmqSource, address, open_source
+from ledvolume.sources import Datagram, UdpSource, ZmqSource, address, open_source
 from ledvolume.wizard.mapping import Facts, Mapping
 from ledvolume.wizard.proof import Proof, proof_of
 from ledvolume.wizard.session import ASKED, Session
@@ -45,6 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--moved", metavar="M", type=positive, help="how far right and forward really were, by tape, in metres")
     parser.add_argument("--focal-mm", metavar="MM", type=positive, help="the focal length before zooming in, off the lens")
     parser.add_argument("--steps", metavar="STEP,…", help=f"the motions and their order: of {','.join(ASKED)}")
+    parser.add_argument("--take", metavar="FILE.mcap", type=Path, help="a recording of these motions, instead of listening")
     parser.add_argument("--seconds", metavar="N", type=positive, default=600.0, help="give up after this time (600)")
     parser.add_argument("--yes", action="store_true", help="write without asking")
 
@@ -54,6 +58,9 @@ def run(args: argparse.Namespace) -> int:
     loaded = load_show(args.show) if args.show else None
     facts = _facts(args, loaded)
     steps = tuple(args.steps.split(",")) if args.steps else None
+    if args.take:
+        session = _replayed(console, args.take, args.uri, Session(address(args.uri).protocol, facts, steps))
+        return _told(console, args, session)
     source = open_source(args.uri)
     try:
         session = _listen(console, source, Session(source.protocol, facts, steps), args.seconds)
@@ -62,6 +69,11 @@ def run(args: argparse.Namespace) -> int:
             session = _listen(console, source, _again(session, facts, steps), args.seconds)
     finally:
         source.close()
+    return _told(console, args, session)
+
+
+def _told(console: Console, args: argparse.Namespace, session: Session) -> int:
+    """Says what was learnt, and has it written."""
     if session.error or session.mapping is None:
         console.print(Text(f"Not told: {session.error or 'it was not done'}. Nothing was written.", "bold red"))
         return 1
@@ -117,6 +129,26 @@ def _listen(console: Console, source: UdpSource | ZmqSource, session: Session, s
                     console.print(line, markup=False)
             if console.is_terminal:
                 live.update(_bar(session), refresh=True)
+    for line in session.end():
+        console.print(line, markup=False)
+    return session
+
+
+def _replayed(console: Console, file: Path, uri: str, session: Session) -> Session:
+    """Feeds the session what a take has of one source. Raises ConfigError."""
+    asked, others = address(uri), set()
+    for record in TakeReader(file).records():
+        if not (isinstance(record, Message) and record.channel.topic.startswith(DATAGRAMS)):
+            continue
+        recorded = source_of(record.channel, file).uri
+        where = address(recorded)
+        if (where.protocol, where.port) != (asked.protocol, asked.port):
+            others.add(recorded)
+            continue
+        for line in session.add(Datagram(recorded, record.data, record.log_time_ns)):
+            console.print(line, markup=False)
+    if not session.datagrams:
+        raise ConfigError(file, "sources", f"datagrams of {uri}", ", ".join(sorted(others)) or "none at all")
     for line in session.end():
         console.print(line, markup=False)
     return session
