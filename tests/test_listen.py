@@ -142,7 +142,7 @@ def test_smptes_capture_is_shown_from_its_multicast_group():
         assert record["lens"]["focal_length_mm"] == value["lens"]["pinholeFocalLength"]
         assert (record["camera_id"], record["status"]) == ("A", "Optical Good")
     [summary] = lines[-1]["summary"]
-    assert summary["joined"] == ["lo"] and summary["interfaces"] == {"lo": 12} and list(summary["senders"].values()) == [12]
+    assert summary["joined"] == ["lo"] and summary["interfaces"] == {"lo": 68} and list(summary["senders"].values()) == [68]
     assert summary["cameras"]["A"]["clock"]["kind"] == "source"  # it was captured long ago
     assert not summary["refused"] and not summary["flagged"]
 
