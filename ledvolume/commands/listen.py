@@ -24,9 +24,8 @@ import msgspec
 from ledvolume.camera import CameraSample
 from ledvolume.commands.listen_table import camera_line, degrees, screen
 from ledvolume.commands.quantities import count, positive, writable_file
-from ledvolume.commands.reading import FILE, reading_arguments, readings_of
+from ledvolume.commands.reading import reading_arguments, sources_of
 from ledvolume.config import load_show
-from ledvolume.errors import ConfigError
 from ledvolume.protocols import PROTOCOLS, Reading, open_decoder
 from ledvolume.protocols.advice import what_it_means, what_to_check
 from ledvolume.silence import network_now, reasons
@@ -78,22 +77,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _wanted(args: argparse.Namespace) -> tuple[list[tuple[str, Reading]], frozenset[str]]:
     """Addresses with their readings, and the cameras of the show if there is one."""
-    if bool(args.uri) == bool(args.show):
-        raise ConfigError(FILE, "URI", "one or more addresses, or --show SHOW.toml", args.uri or "nothing")
-    if args.show is None:
-        protocols = [address(uri).protocol for uri in args.uri]
-        return list(zip(args.uri, readings_of(args, protocols))), frozenset()
-    given = [
-        f"--{name}" for name in ("map", "preset", "profile", "sensor", "clock", "encoding", "cameras") if getattr(args, name)
-    ]
-    if given:
-        raise ConfigError(FILE, given[0], "nothing: --show says how its sources are read", getattr(args, given[0][2:]))
-    show = load_show(args.show)
-    if not show.sources:
-        raise ConfigError(show.file, "source", "at least one [[source]] to listen to", "none")
-    sensor_mm = show.stage.rigs[0].lens.sensor_mm
-    readings = [msgspec.structs.replace(s.reading, sensor_mm=s.reading.sensor_mm or sensor_mm) for s in show.sources]
-    return [(s.uri, r) for s, r in zip(show.sources, readings)], frozenset(rig.camera_id for rig in show.stage.rigs)
+    wanted = sources_of(args, args.uri, args.show or "")
+    cameras = (rig.camera_id for rig in load_show(args.show).stage.rigs) if args.show else ()
+    return wanted, frozenset(cameras)
 
 
 def _listen(listened: Listened, shown, plot, seconds: float, count: int, is_stopped) -> None:
