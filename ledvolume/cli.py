@@ -1,7 +1,7 @@
 """The command line: parsing and plain errors only. A command is one module of `commands` and one line here.
 
-A command module has `arguments(parser)`, which declares, and `run(args) -> int`, which does. It is imported only when
-it is the one that was asked for, so that `ledvolume --help` and the light commands start at once.
+A command module has `arguments(parser)`, which declares, and `run(args) -> int`, which does; or it has COMMANDS of its own.
+It is imported only when it is the one that was asked for, so that `ledvolume --help` and the light commands start at once.
 """
 
 import argparse
@@ -25,18 +25,27 @@ COMMANDS = {
     "record": ("ledvolume.commands.record", "record what camera trackers send, in one file"),
     "convert": ("ledvolume.commands.convert", "convert camera tracks: takes, OpenTrackIO, CSV, TUM, chan, nerfstudio, USD"),
     "replay": ("ledvolume.commands.replay", "render a take or any camera track, as well as it can be done"),
+    "calibrate": ("calibration.cli", "find out where wall, camera and lens are, from photographs"),
     "simulate": ("ledvolume.commands.simulate", "send a recorded or built-in camera move, as a tracker would"),
 }
 
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog="ledvolume", description="Live NeRF environments on LED volumes.")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (module_name, help_line) in COMMANDS.items():
-        command = commands.add_parser(name, help=help_line, description=help_line)
-        if name in argv[:1]:
-            module = importlib.import_module(module_name)
+    return choose("ledvolume", "Live NeRF environments on LED volumes.", COMMANDS, argv)
+
+
+def choose(program: str, description: str, commands: dict[str, tuple[str, str]], argv: list[str]) -> int:
+    """Run the one of `commands` that argv begins with: its exit code."""
+    module = importlib.import_module(commands[argv[0]][0]) if argv and argv[0] in commands else None
+    if hasattr(module, "COMMANDS"):
+        return choose(f"{program} {argv[0]}", module.__doc__, module.COMMANDS, argv[1:])
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (_, help_line) in commands.items():
+        command = subparsers.add_parser(name, help=help_line, description=help_line)
+        if module is not None and name == argv[0]:
             command.formatter_class = argparse.RawDescriptionHelpFormatter
             command.description = module.__doc__
             module.arguments(command)
@@ -45,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return args.run(args)
     except LedvolumeError as error:
-        print(f"ledvolume {args.command}: {error}", file=sys.stderr)
+        print(f"{program} {args.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -4,6 +4,7 @@
     ├── ConfigError        a show, stage or scene file: file, key path, expected, got
     ├── ProtocolError      a datagram that is not what its protocol says: protocol, reason, payload
     ├── MotionError        a camera that did not move as the wizard asked: steps to ask again
+    ├── CalibrationError   photographs that do not say where things are: what was seen, what to do
     ├── CheckpointError    a nerfstudio run that cannot be read, or not safely
     ├── SceneError         a baked scene that cannot be loaded or does not fit its header
     ├── RenderError        no usable OpenGL, a shader that does not compile, a limit of the driver
@@ -39,6 +40,10 @@ class MotionError(LedvolumeError):
     def __init__(self, message: str, steps: tuple[str, ...] = ()):
         self.steps = steps
         super().__init__(message)
+
+
+class CalibrationError(LedvolumeError):
+    """Photographs, matches or a stage that cannot be calibrated from. The message says what was seen and what to do."""
 
 
 class CheckpointError(LedvolumeError):

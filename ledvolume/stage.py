@@ -24,6 +24,23 @@ class Arc(msgspec.Struct, frozen=True, tag="arc", tag_field="kind", forbid_unkno
     radius_m: float
 
 
+class PositionMap(msgspec.Struct, frozen=True, tag="map", tag_field="kind", forbid_unknown_fields=True):
+    """Any shape: columns × rows cells of as many LED pixels each, every cell a bilinear patch between four corners of its own.
+
+    Neighbours need not share corners: a cell is a panel as it hangs, or a piece of a smooth surface. corners: float64, little
+    endian, (rows, columns, 2, 2, 3) metres on the surface's axes; the 2 × 2 are top and bottom, left and right.
+    """
+
+    columns: int
+    rows: int
+    corners: bytes
+
+    @property
+    def corners_m(self) -> np.ndarray:
+        """(rows, columns, 2, 2, 3) float64."""
+        return np.frombuffer(self.corners, "<f8").reshape(self.rows, self.columns, 2, 2, 3)
+
+
 class Surface(msgspec.Struct, frozen=True):
     """One continuous grid of LED pixels. Axes: +X along columns, +Y up, +Z out to the viewer, origin in the middle.
 
@@ -34,7 +51,7 @@ class Surface(msgspec.Struct, frozen=True):
     stage_from_surface: Pose
     size_m: tuple[float, float]
     resolution_px: tuple[int, int]
-    shape: Flat | Arc = Flat()
+    shape: Flat | Arc | PositionMap = Flat()
 
     @property
     def curvature_per_m(self) -> float:
@@ -85,15 +102,30 @@ class Stage(msgspec.Struct, frozen=True):
 def surface_points(surface: Surface, columns_px: np.ndarray, rows_px: np.ndarray) -> np.ndarray:
     """Stage points (..., 3) float64 of continuous LED coordinates.
 
-    Arc: with arc length s from the middle and curvature k = 1/R, x = sin(k s) / k and z = (1 - cos(k s)) / k.
+    Arc: with arc length s from the middle and curvature k = 1/R, x = sin(k s) / k and z = (1 - cos(k s)) / k. PositionMap: on
+    the border of two cells, the right or the lower one's.
     """
+    m = surface.stage_from_surface.matrix()
+    if isinstance(surface.shape, PositionMap):
+        return _mapped(surface, np.asarray(columns_px, float), np.asarray(rows_px, float)) @ m[:3, :3].T + m[:3, 3]
     (width_m, height_m), (width_px, height_px) = surface.size_m, surface.resolution_px
     s = (np.asarray(columns_px, float) / width_px - 0.5) * width_m
     y = (0.5 - np.asarray(rows_px, float) / height_px) * height_m
     k = surface.curvature_per_m
     x, z = (s, np.zeros_like(s)) if k == 0 else (np.sin(k * s) / k, (1 - np.cos(k * s)) / k)
-    m = surface.stage_from_surface.matrix()
     return np.stack(np.broadcast_arrays(x, y, z), -1) @ m[:3, :3].T + m[:3, 3]
+
+
+def _mapped(surface: Surface, columns_px: np.ndarray, rows_px: np.ndarray) -> np.ndarray:
+    """Points (..., 3) on the axes of a surface whose shape is a PositionMap."""
+    cells, (width_px, height_px) = surface.shape, surface.resolution_px
+    across, down = np.broadcast_arrays(columns_px * (cells.columns / width_px), rows_px * (cells.rows / height_px))
+    column, row = (np.floor(v).clip(0, n - 1) for v, n in ((across, cells.columns), (down, cells.rows)))
+    u, v = (across - column)[..., None], (down - row)[..., None]
+    corners = cells.corners_m[row.astype(int), column.astype(int)]
+    upper = corners[..., 0, 0, :] * (1 - u) + corners[..., 0, 1, :] * u
+    lower = corners[..., 1, 0, :] * (1 - u) + corners[..., 1, 1, :] * u
+    return upper * (1 - v) + lower * v
 
 
 def rays_through(

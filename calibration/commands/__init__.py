@@ -1,0 +1,1 @@
+"""The commands of `ledvolume calibrate`: one module each, as in ledvolume.commands."""
