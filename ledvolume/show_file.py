@@ -61,7 +61,10 @@ class PlaceTable(Table):
 
 
 class SurfaceTable(Table):
-    """A wall surface, cut into columns × rows tiles. It faces a viewer of this rotation: pan, tilt, roll, or wxyz."""
+    """A wall surface, cut into columns × rows tiles. It faces a viewer of this rotation: pan, tilt, roll, or wxyz.
+
+    map: a file (wall_map.py).
+    """
 
     name: Name
     shape: str
@@ -74,6 +77,7 @@ class SurfaceTable(Table):
     roll_deg: float = 0.0
     wxyz: tuple[float, float, float, float] | None = None
     radius_m: float | None = None
+    map: str | None = None
 
 
 class StageTable(Table):

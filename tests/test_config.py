@@ -217,7 +217,7 @@ REFUSED = {
     "scale of nothing": ("scale = 0.5", "scale = 0.0", "place[0].field_from_stage.scale", "> 0", 0.0),
     "decimal rate": ('rate = "24"', 'rate = "23.976"', "rate", "60000/1001", "23.976"),
     "rate of nothing": ('rate = "24"', 'rate = "0"', "rate", "frames per second", "0"),
-    "unknown shape": ('"arc"', '"dome"', "stage.surface[0].shape", '"flat" or "arc"', "dome"),
+    "unknown shape": ('"arc"', '"dome"', "stage.surface[0].shape", '"flat", "arc" or "map"', "dome"),
     "arc without radius": ("radius_m = 6.0", "", "stage.surface[0].radius_m", "metres", None),
     "plane with radius": ('"arc"', '"flat"', "stage.surface[0].radius_m", "no radius", 6.0),
     "more than a turn": ("radius_m = 6.0", "radius_m = 0.5", "stage.surface[0].size_m", "one full turn", 3.2),
