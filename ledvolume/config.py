@@ -32,6 +32,8 @@ from ledvolume.show_file import (
     PlaceTable,
     PoseTable,
     ShowFile,
+    SolvedCameraTable,
+    SolvedSurfaceTable,
     SourceTable,
     SurfaceTable,
     TrackingTable,
@@ -66,6 +68,7 @@ class Show(msgspec.Struct, frozen=True):
     and the lens tables and wall maps that it names, by these names.
     The camera on air is the first of `stage.rigs`. initial: camera id → stage_from_camera before the tracker speaks.
     lead_ns: how long before it is shown a frame is decided; default one frame.
+    solved: who measured what of it, by `surface NAME` and `camera ID`.
     """
 
     file: Path
@@ -82,6 +85,7 @@ class Show(msgspec.Struct, frozen=True):
     footprint: Footprint
     pixel_format: PixelFormat
     quality: str
+    solved: dict[str, SolvedSurfaceTable | SolvedCameraTable] = {}
     toml: bytes = b""
     instead: dict = {}
     files: dict[str, bytes] = {}
@@ -148,6 +152,10 @@ def show(path: Path, table: ShowFile, given: Mapping[str, bytes] = MappingProxyT
         footprint=table.footprint,
         pixel_format=table.pixel_format,
         quality=table.quality,
+        solved={
+            **{f"surface {surface.name}": surface.solved for surface in table.stage.surface if surface.solved},
+            **{f"camera {camera.id}": camera.solved for camera in table.camera if camera.solved},
+        },
         files=files,
     )
 
