@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from pxr import Gf, Usd, UsdGeom
 
-from ledvolume.camera import CameraSample, Distortion, LensReading
+from ledvolume.camera import CameraSample, LensReading
 from ledvolume.cli import main
 from ledvolume.clock import frame_start_ns
 from ledvolume.errors import ConfigError
