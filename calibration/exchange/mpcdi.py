@@ -62,6 +62,7 @@ def read(file: Path, assumed: Assumed) -> Wall:
         name = named(wanted, taken)
         resolution_px = _resolution(region, file, name)
         warp = filesets[wanted].find("geometryWarpFile") if wanted in filesets else None
+        first_px = (0, 0)
         try:
             if profile == "3d":
                 surface, fit = _across_view(name, region, turn, resolution_px, assumed, file, notes), Fit(0.0)
@@ -69,12 +70,13 @@ def read(file: Path, assumed: Assumed) -> Wall:
                 raise ConfigError(file, f"{name}.geometryWarpFile", "a file with the points of this region", "nothing")
             else:
                 points = _points(name, warp, members, file, assumed, notes) @ turn.T
-                surface, fit = surface_of_pixels(name, *_filled(name, points, resolution_px, notes), assumed, notes)
+                points, first_px = _lit(name, points, resolution_px, notes)
+                surface, fit = surface_of_pixels(name, points, assumed, notes)
         except ValueError as error:
             raise ConfigError(file, name, "points that an LED surface can be made of", str(error)) from None
         surfaces.append(surface)
         fits.append(fit)
-        placement = _placement(name, buffer, region, surface, file, rasters)
+        placement = _placement(name, buffer, region, surface, first_px, file, rasters)
         placements += [placement] if placement else []
     return made_wall(
         file, "mpcdi", surfaces, fits=tuple(fits), placements=tuple(placements), rasters=rasters, notes=notes
@@ -216,8 +218,8 @@ def _number(element: ElementTree.Element | None, tag: str, file: Path, key: str)
 
 
 def _whole(element: ElementTree.Element, name: str) -> int:
-    """The attribute Xresolution or xResolution; 0 where it is not a whole number."""
-    text = element.get(f"X{name[1:]}" if name[0] == "x" else f"Y{name[1:]}") or element.get(name) or ""
+    """Xresolution of 1.0 or xResolution of 2.0; 0 where it is not a whole number."""
+    text = next((value for key, value in element.items() if key.lower() == name.lower()), "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
@@ -251,15 +253,13 @@ def _points(name: str, warp: ElementTree.Element, members, file: Path, assumed: 
 _ORIGINS = {"idealEyePoint": "the ideal eye point", "centerOfMass": "the middle of the screen"}
 
 
-def _filled(name: str, points: np.ndarray, resolution_px: tuple[int, int], notes: list[str]) -> tuple[np.ndarray]:
-    """The rectangle of pixels that have points, at the region's resolution. Raises ValueError where it has holes."""
+def _lit(name: str, points: np.ndarray, resolution_px: tuple[int, int], notes: list[str]) -> tuple[np.ndarray, tuple[int, int]]:
+    """The rectangle of pixels that have points, at the region's resolution, and which is its first. Raises ValueError."""
     has = ~np.isnan(points[..., 0])
     if not has.any():
         raise ValueError("no pixel has a point")
     (top, bottom), (left, right) = ((i[0], i[-1] + 1) for i in (np.flatnonzero(has.any(axis)) for axis in (1, 0)))
     h, w = points.shape[:2]
-    if (holes := int((~has[top:bottom, left:right]).sum())) > 0:
-        raise ValueError(f"{holes} pixels without a point amid the others, of {(bottom - top) * (right - left)}")
     points = points[top:bottom, left:right]
     if min(points.shape[:2]) < 2:
         raise ValueError(f"points of {points.shape[1]} × {points.shape[0]} pixels, which make no area")
@@ -270,7 +270,7 @@ def _filled(name: str, points: np.ndarray, resolution_px: tuple[int, int], notes
     elif (w, h) != resolution_px:
         notes.append(f"{name}: {w} × {h} points for {resolution_px[0]} × {resolution_px[1]} pixels: interpolated")
         points = _stretched(points, resolution_px)
-    return (points,)
+    return points, (int(left), int(top))
 
 
 def _stretched(points: np.ndarray, resolution_px: tuple[int, int]) -> np.ndarray:
@@ -324,7 +324,7 @@ def _about(axis: np.ndarray, angle_rad: float) -> np.ndarray:
     return np.eye(3) + math.sin(angle_rad) * k + (1 - math.cos(angle_rad)) * k @ k
 
 
-def _placement(name, buffer, region, surface: Surface, file: Path, rasters: dict) -> Placement | None:
+def _placement(name, buffer, region, surface: Surface, first_px, file: Path, rasters: dict) -> Placement | None:
     """Where the region is in its buffer: the fractions x, y of it, from the top left. A buffer without size: of its regions."""
     raster = buffer.get("id") or "buffer"
     size = _whole(buffer, "xResolution"), _whole(buffer, "yResolution")
@@ -340,7 +340,8 @@ def _placement(name, buffer, region, surface: Surface, file: Path, rasters: dict
     if not all(0 < side <= MOST_PX for side in size):
         raise ConfigError(file, f"{raster}.xResolution, yResolution", f"1 to {MOST_PX} pixels", size)
     rasters[raster] = max(rasters.get(raster, (0, 0))[0], size[0]), max(rasters.get(raster, (0, 0))[1], size[1])
-    return Placement(name, raster, (round(x * size[0]), round(y * size[1])), (0, 0), (w, h))
+    at_px = round(x * size[0]) + first_px[0], round(y * size[1]) + first_px[1]
+    return Placement(name, raster, at_px, (0, 0), (w, h))
 
 
 def _children(element: ElementTree.Element, **texts: str) -> None:

@@ -18,31 +18,60 @@ FLOAT_EPS = 1.2e-7
 
 
 def surface_of_pixels(name: str, points_m: np.ndarray, assumed: Assumed, notes: list[str]) -> tuple[Surface, Fit]:
-    """From the centres of all LED pixels, (H, W, 3) stage metres, finite, as 32-bit numbers were. Raises ValueError."""
+    """From the centres of all LED pixels, (H, W, 3) stage metres, as 32-bit numbers were; NaN where one has no place.
+    Raises ValueError."""
     h, w = points_m.shape[:2]
-    exact_m = max(1e-6, 4 * FLOAT_EPS * float(np.abs(points_m).max()))
-    few = np.ix_(_spread(h, 257), _spread(w, 257))
-    grid = Grid(points_m[few], (few[1].ravel() + 0.5) / w, (few[0].ravel() + 0.5) / h)
-    surface, fit = recognised(name, grid, (w, h), assumed, exact_m)
+    exact_m = max(1e-6, 4 * FLOAT_EPS * float(np.nanmax(np.abs(points_m))))
     full = Grid(points_m, (np.arange(w) + 0.5) / w, (np.arange(h) + 0.5) / h)
+    has = ~np.isnan(points_m[..., 0])
+    if missing := int((~has).sum()):
+        notes.append(f"{name}: {missing} of {w * h} pixels have no place: they are put where the others go on")
+    rows, columns = np.flatnonzero(has.all(1)), np.flatnonzero(has.all(0))
+    if len(rows) >= 2:
+        columns = np.arange(w)
+    elif len(columns) >= 2:
+        rows = np.arange(h)
+    else:
+        points_m = _filled(points_m, has)
+        rows, columns = np.arange(h), np.arange(w)
+    rows, columns = rows[_spread(len(rows), 257)], columns[_spread(len(columns), 257)]
+    grid = Grid(points_m[np.ix_(rows, columns)], full.u[columns], full.v[rows])
+    surface, fit = recognised(name, grid, (w, h), assumed, exact_m)
     if surface is not None:
         off_m = residual_m(surface, full)
         if assumed.shape != "auto" or off_m <= max(exact_m, assumed.tolerance_m or 0.0):
             return surface, msgspec.structs.replace(fit, residual_m=off_m)
+    points_m = _filled(points_m, has)
     aim_m = assumed.tolerance_m or SAMPLED_TO_M
-    rows, columns = _spread(h, LINES), _spread(w, LINES)
-    counts = _counts(points_m[rows], exact_m, aim_m), _counts(points_m[:, columns].transpose(1, 0, 2), exact_m, aim_m)
-    for across, down in zip(*counts):
+    lines = points_m[_spread(h, LINES)], points_m[:, _spread(w, LINES)].transpose(1, 0, 2)
+    for across, down in zip(*(_counts(some, exact_m, aim_m) for some in lines)):
         if across * down > MOST_CELLS:
             continue
-        u, v = _bases(w, across), _bases(h, down)
-        corners = _fitted(points_m, u, v)
-        surface = map_of(name, corners, (w, h))
+        surface = map_of(name, _fitted(points_m, _bases(w, across), _bases(h, down)), (w, h))
         off_m = residual_m(surface, full)
         if off_m <= 2 * aim_m:
             notes.append(f"{name}: {w} × {h} positions in {across} × {down} cells, at most {off_m * 1000:.4f} mm off")
             return surface, msgspec.structs.replace(fit, residual_m=off_m)
     raise ValueError(f"no {MOST_CELLS} cells come within {aim_m * 1000:g} mm of its pixels (--tolerance)")
+
+
+def _filled(points_m: np.ndarray, has: np.ndarray) -> np.ndarray:
+    """Pixels without a place where the straight line through their neighbours in the row (else in the column) goes on."""
+    if has.all():
+        return points_m
+    out = points_m.copy()
+    for lines, there in ((out, has), (out.transpose(1, 0, 2), None)):
+        there = ~np.isnan(lines[..., 0]) if there is None else there
+        for line, known in zip(lines, there):
+            at = np.flatnonzero(known)
+            if 2 <= len(at) < len(line):
+                missing = np.flatnonzero(~known)
+                low = np.clip(np.searchsorted(at, missing) - 1, 0, len(at) - 2)
+                part = ((missing - at[low]) / (at[low + 1] - at[low]))[:, None]
+                line[missing] = line[at[low]] * (1 - part) + line[at[low + 1]] * part
+    if np.isnan(out).any():
+        raise ValueError(f"{int((~has).sum())} of {has.size} pixels have no place, and whole rows and columns of them")
+    return out
 
 
 def _spread(count: int, most: int) -> np.ndarray:

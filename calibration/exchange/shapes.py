@@ -83,10 +83,10 @@ def map_of(name: str, corners_m: np.ndarray, resolution_px: Resolution) -> Surfa
 
 
 def residual_m(surface: Surface, grid: Grid) -> float:
-    """The farthest that the surface's LED positions are from the grid's points."""
+    """The farthest that the surface's LED positions are from the grid's points; those that are NaN do not count."""
     w, h = surface.resolution_px
     off = surface_points(surface, (grid.u * w)[None, :], (grid.v * h)[:, None]) - grid.points_m
-    return float(np.sqrt(np.square(off).sum(-1).max()))
+    return float(np.sqrt(np.nanmax(np.square(off).sum(-1))))
 
 
 def recognised(
