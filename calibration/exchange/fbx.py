@@ -39,7 +39,7 @@ def read(file: Path, assumed: Assumed) -> Wall:
         turn = np.stack([right, -front, up])
     else:
         turn = stage_from_file("y-up")
-        notes.append("no axes in the file: taken as Y up, looking along -Z (--axes)")
+        notes.append("no axes in the file: taken as Y up, looking along -Z (--from-axes)")
     scale_m = assumed.scale_m or unit_m
     if not (np.isfinite(scale_m) and scale_m > 0 and np.linalg.matrix_rank(turn) == 3):
         raise ConfigError(file, "settings", "three axes and a unit above 0", f"{unit_m} m a unit")

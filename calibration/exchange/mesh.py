@@ -15,7 +15,7 @@ import numpy as np
 
 from calibration.exchange.shapes import EXACT_M, grid_of_cells, map_of, recognised
 from calibration.exchange.triangles import Located, positions_at
-from calibration.exchange.wall import USUAL_PITCH_M, Assumed, Fit, Resolution, Shape
+from calibration.exchange.wall import LARGEST_M, USUAL_PITCH_M, Assumed, Fit, Resolution, Shape
 from ledvolume.errors import ConfigError
 from ledvolume.stage import Arc, PositionMap, Surface, surface_points
 
@@ -24,9 +24,11 @@ EVEN = 1e-3  # of a cell
 EQUAL_PANELS = 0.02
 MOST_FACES = 2_000_000
 MOST_CELLS = 65_536
+MOST_SAMPLED = 32_768
 SAMPLED_TO_M = 1e-4
 PROBES = 64  # in each direction, to see how far a sampled lattice is off
 ARC_TO_M = 5e-5
+LARGEST_UV = 1e4
 
 
 class Mesh(NamedTuple):
@@ -50,8 +52,10 @@ def surface_of(
     key = mesh.name
     if not len(mesh.sizes):
         raise ConfigError(file, key, "a mesh with faces", "none")
-    if not (np.isfinite(mesh.points_m).all() and np.isfinite(mesh.uv).all()):
-        raise ConfigError(file, key, "finite points and UVs", "others")
+    for what, values, most in (("points", mesh.points_m, LARGEST_M), ("UVs", mesh.uv, LARGEST_UV)):
+        if not (np.abs(values) <= most).all():  # NaN is not
+            expected = f"{what} that are numbers up to {most:g}" + (" m (--scale)" if what == "points" else "")
+            raise ConfigError(file, key, expected, float(np.abs(values).max()))
     if assumed.shape == "auto":
         assumed = msgspec.structs.replace(assumed, shape=mesh.shape)
     low, extent = mesh.uv.min(0), np.ptp(mesh.uv, axis=0)
@@ -162,7 +166,7 @@ def _sampled(located: Located, assumed: Assumed) -> tuple[np.ndarray, float]:
     probes = np.stack(np.broadcast_arrays(steps[None, :], steps[:, None]), -1)
     true_m = positions_at(located, probes)
     columns, rows, best = 1, 1, None
-    while columns * rows <= MOST_CELLS:
+    while columns * rows <= MOST_SAMPLED:
         u, v = np.arange(columns + 1) / columns, np.arange(rows + 1) / rows
         nodes = positions_at(located, np.stack(np.broadcast_arrays(u[None, :], v[:, None]), -1))
         off = _bilinear(nodes, steps) - true_m
@@ -177,9 +181,9 @@ def _sampled(located: Located, assumed: Assumed) -> tuple[np.ndarray, float]:
         bend_u = np.linalg.norm(mid_u - (nodes[:, 1:] + nodes[:, :-1]) / 2, axis=-1).max()
         bend_v = np.linalg.norm(mid_v - (nodes[1:] + nodes[:-1]) / 2, axis=-1).max()
         if bend_u >= bend_v:
-            columns += max(1, columns // 4) if columns > 4 else 1
+            columns += max(1, columns // 2) if columns > 8 else 1
         if bend_v >= bend_u:
-            rows += max(1, rows // 4) if rows > 4 else 1
+            rows += max(1, rows // 2) if rows > 8 else 1
     return best
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from calibration.exchange.axes import UNITS_M, stage_from_file
 from calibration.exchange.pfm import MOST_PIXELS, pfm_bytes, pfm_of
 from calibration.exchange.pixels import surface_of_pixels
-from calibration.exchange.wall import Assumed, Fit, Placement, Wall, bytes_of, made_wall, named
+from calibration.exchange.wall import LARGEST_M, Assumed, Fit, Placement, Wall, bytes_of, made_wall, named
 from ledvolume.errors import ConfigError
 from ledvolume.pose import Pose, quaternion
 from ledvolume.stage import Flat, Surface, surface_points
@@ -212,8 +212,8 @@ def _number(element: ElementTree.Element | None, tag: str, file: Path, key: str)
         value = float(text or "")
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise ConfigError(file, f"{key}.{tag}", "a number", text or "nothing")
+    if not abs(value) < 1e6:
+        raise ConfigError(file, f"{key}.{tag}", "a number below a million", text or "nothing")
     return value
 
 
@@ -246,8 +246,10 @@ def _points(name: str, warp: ElementTree.Element, members, file: Path, assumed: 
     if zero.sum() > 1:  # a surface goes through the origin once at most; writers mark pixels that light nothing by zeros
         no_point |= zero
     points[no_point] = np.nan
-    with np.errstate(over="ignore"):
-        return points * scale_m
+    if not np.nanmax(np.abs(points), initial=0.0) * scale_m <= LARGEST_M:
+        expected = f"points within {LARGEST_M:g} m (is the unit right? --scale)"
+        raise ConfigError(file, f"{name}.geometryWarpFile", expected, float(np.nanmax(np.abs(points))) * scale_m)
+    return points * scale_m
 
 
 _ORIGINS = {"idealEyePoint": "the ideal eye point", "centerOfMass": "the middle of the screen"}

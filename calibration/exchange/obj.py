@@ -26,7 +26,7 @@ def read(file: Path, assumed: Assumed) -> Wall:
     notes: list[str] = []
     axes = assumed.axes or told.get("axes", "")
     if not axes:
-        notes.append("no axes in the file: taken as Y up, looking along -Z (--axes)")
+        notes.append("no axes in the file: taken as Y up, looking along -Z (--from-axes)")
     if assumed.scale_m is None and told.get("unit") in UNITS_M:
         scale_m = UNITS_M[told["unit"]]
     else:

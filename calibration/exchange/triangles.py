@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-BINS = 64
+MOST_BINS = 64  # in each direction
 OUTSIDE = 1e-6  # barycentric coordinates down to minus this count as inside
 NEAR = 0.02  # of the UV square: points in no triangle are taken from the nearest one that is not farther
+MOST_NEAR = 256
 MOST_AT_ONCE = 4_000_000
 
 
@@ -16,6 +17,11 @@ class Located(NamedTuple):
     uv: np.ndarray
     points_m: np.ndarray
     bins: list[np.ndarray]
+    across: int
+
+    def bin_of(self, uv: np.ndarray) -> np.ndarray:
+        """Which bin UVs (..., 2) are in."""
+        return np.clip((uv * self.across).astype(int), 0, self.across - 1) @ (1, self.across)
 
     @classmethod
     def of(cls, sizes: np.ndarray, points_m: np.ndarray, uv: np.ndarray) -> "Located":
@@ -28,33 +34,37 @@ class Located(NamedTuple):
         triangles, points_m = triangles[has_area], points_m[corners[has_area]]
         if not len(triangles):
             raise ValueError("no face has an area in UV")
-        low, high = (np.clip((f(triangles, 1) * BINS).astype(int), 0, BINS - 1) for f in (np.min, np.max))
+        bins = int(np.clip(np.sqrt(len(triangles)) / 2, 2, MOST_BINS))
+        low, high = (np.clip((f(triangles, 1) * bins).astype(int), 0, bins - 1) for f in (np.min, np.max))
         reach = high - low + 1
         count = reach[:, 0] * reach[:, 1]
         which = np.repeat(np.arange(len(triangles)), count)
         nth = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
         across = reach[which, 0]
-        index = (low[which, 1] + nth // across) * BINS + low[which, 0] + nth % across
+        index = (low[which, 1] + nth // across) * bins + low[which, 0] + nth % across
         order = np.argsort(index, kind="stable")
-        return cls(triangles, points_m, np.split(which[order], np.searchsorted(index[order], np.arange(1, BINS * BINS))))
+        ends = np.searchsorted(index[order], np.arange(1, bins * bins))
+        return cls(triangles, points_m, np.split(which[order], ends), bins)
 
 
 def positions_at(located: Located, uv: np.ndarray) -> np.ndarray:
     """(..., 3) at UVs (..., 2). Raises ValueError where the mesh leaves them uncovered."""
     flat = uv.reshape(-1, 2)
     out = np.full((len(flat), 3), np.nan)
-    index = np.clip((flat * BINS).astype(int), 0, BINS - 1) @ (1, BINS)
+    index = located.bin_of(flat)
     order = np.argsort(index, kind="stable")
     for points in np.split(order, np.flatnonzero(np.diff(index[order])) + 1):
         triangles = located.bins[index[points[0]]]
         step = max(1, MOST_AT_ONCE // max(len(triangles), 1))
         for some in (points[i : i + step] for i in range(0, len(points), step)) if len(triangles) else ():
             out[some] = _inside(located, triangles, flat[some])
-    for missing in np.flatnonzero(np.isnan(out[:, 0])):
-        out[missing] = _nearest(located, flat[missing])
+    missing = np.flatnonzero(np.isnan(out[:, 0]))
+    if len(missing) <= MOST_NEAR + len(flat) // 4:
+        for i in missing:
+            out[i] = _nearest(located, flat[i])
     if np.isnan(out).any():
         share = np.isnan(out[:, 0]).mean()
-        raise ValueError(f"UVs leave {share:.0%} of their rectangle uncovered")
+        raise ValueError(f"UVs that leave {max(share, 0.001):.1%} of their rectangle uncovered")
     return out.reshape(*uv.shape[:-1], 3)
 
 
@@ -71,8 +81,8 @@ def _inside(located: Located, triangles: np.ndarray, uv: np.ndarray) -> np.ndarr
 
 def _nearest(located: Located, uv: np.ndarray) -> np.ndarray:
     """Extended from the nearest triangle, for the fringes of a mesh whose border is not quite straight."""
-    around = np.clip(((uv[None] + NEAR * np.array([[x, y] for x in (-1, 0, 1) for y in (-1, 0, 1)])) * BINS).astype(int), 0, BINS - 1)
-    triangles = np.unique(np.concatenate([located.bins[i] for i in set((around @ (1, BINS)).tolist())]))
+    around = located.bin_of(uv + NEAR * np.array([[x, y] for x in (-1, 0, 1) for y in (-1, 0, 1)]))
+    triangles = np.unique(np.concatenate([located.bins[i] for i in set(around.tolist())]))
     if not len(triangles):
         return np.full(3, np.nan)
     weights = _barycentric(located.uv[triangles], uv[None])[0]

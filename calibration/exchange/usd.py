@@ -33,7 +33,8 @@ def read(file: Path, assumed: Assumed) -> Wall:
         parts = [_part(prim, file, pxr) for prim in prims]
     except OSError as error:
         raise ConfigError(file, "file", "a file that can be read", error.strerror) from None
-    except (pxr.Tf.ErrorException, UnicodeDecodeError) as error:
+    except (pxr.Tf.ErrorException, UnicodeDecodeError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        # a value of another type than its attribute's, in a damaged file, is a TypeError of pxr's
         raise ConfigError(file, "file", "a USD file that can be read", reason(error)) from None
     if not parts:
         raise ConfigError(file, "meshes", "at least one Mesh prim", "none")
@@ -104,11 +105,11 @@ def _part(prim, file: Path, pxr) -> Mesh:
     key, at = str(prim.GetPath()), pxr.Usd.TimeCode.EarliestTime()
     mesh = pxr.UsdGeom.Mesh(prim)
     points, counts, indices = (
-        np.array(values if (values := attribute.Get(at)) is not None else [])
+        np.array([] if (values := attribute.Get(at)) is None else values)
         for attribute in (mesh.GetPointsAttr(), mesh.GetFaceVertexCountsAttr(), mesh.GetFaceVertexIndicesAttr())
     )
     points, counts, indices = points.reshape(-1, 3).astype(float), counts.astype(int), indices.astype(int)
-    if not len(counts) or counts.min() < 3 or counts.sum() != len(indices) or len(counts) > MOST_FACES:
+    if not len(points) or not len(counts) or counts.min() < 3 or counts.sum() != len(indices) or len(counts) > MOST_FACES:
         raise ConfigError(file, key, f"1 to {MOST_FACES} faces of 3 and more corners", f"{len(counts)} faces")
     if len(indices) and not 0 <= indices.min() <= indices.max() < len(points):
         raise ConfigError(file, f"{key}.faceVertexIndices", f"indices of its {len(points)} points", int(indices.max()))

@@ -111,7 +111,7 @@ def made_wall(file: Path, format: str, surfaces: list[Surface], **more) -> Wall:
         if not (np.isfinite(corners).all() and np.abs(corners).max() <= LARGEST_M and min(surface.size_m) > 0):
             size = " × ".join(f"{side:.4g}" for side in surface.size_m)
             expected = f"a surface within {LARGEST_M:g} m of the stage's origin (is the unit right? --scale)"
-            raise ConfigError(file, surface.name, expected, f"{size} m, corners {corners.round(3).tolist()}")
+            raise ConfigError(file, surface.name, expected, f"{size} m, its first corner at {corners[0].tolist()}")
     names = [surface.name for surface in surfaces]
     if len(set(names)) < len(names):
         raise ConfigError(file, "surfaces", "a name of its own for each", names)
