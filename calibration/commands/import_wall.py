@@ -11,6 +11,7 @@ bottom left), and what was guessed. With --show and --out, a show whose surfaces
 
 import argparse
 import math
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -81,19 +82,24 @@ def run(args: argparse.Namespace) -> int:
         wall = wall.only(args.surface, args.file)
     if args.pan or any(args.move):
         wall = wall.moved(args.move, math.radians(args.pan))
-    told = [] if args.json else print
     if args.json:
         print(msgspec.json.format(msgspec.json.encode(as_json(wall)), indent=1).decode())
     else:
-        print(f"{args.file}: {format_of(args.file, args.format)}, {len(wall.surfaces)} {'surface' if len(wall.surfaces) == 1 else 'surfaces'}")
+        count = "1 surface" if len(wall.surfaces) == 1 else f"{len(wall.surfaces)} surfaces"
+        print(f"{args.file}: {format_of(args.file, args.format)}, {count}")
         print("\n".join(lines(wall)))
     if args.picture:
         save_picture(wall, args.picture, args.file.name)
-        told and told(f"wrote {args.picture}")
+        _say(args, f"wrote {args.picture}")
     if args.show:
         write_show(wall, args)
-        told and told(f"wrote {args.out}")
+        _say(args, f"wrote {args.out}")
     return 0
+
+
+def _say(args: argparse.Namespace, text: str) -> None:
+    """On the other channel where the first one is JSON."""
+    print(text, file=sys.stderr if args.json else sys.stdout)
 
 
 def write_show(wall: Wall, args: argparse.Namespace) -> None:

@@ -29,6 +29,7 @@ SAMPLED_TO_M = 1e-4
 PROBES = 64  # in each direction, to see how far a sampled lattice is off
 ARC_TO_M = 5e-5
 LARGEST_UV = 1e4
+MOST_PARTS = 512
 
 
 class Mesh(NamedTuple):
@@ -45,9 +46,7 @@ class Mesh(NamedTuple):
     shape: Shape = "auto"
 
 
-def surface_of(
-    mesh: Mesh, assumed: Assumed, file: Path, notes: list[str], exact_m: float = EXACT_M
-) -> tuple[Surface, Fit]:
+def surface_of(mesh: Mesh, assumed: Assumed, file: Path, notes: list[str], exact_m: float = EXACT_M) -> tuple[Surface, Fit]:
     """The LED surface that a mesh is. Raises ConfigError."""
     key = mesh.name
     if not len(mesh.sizes):
@@ -68,11 +67,18 @@ def surface_of(
     mesh = mesh._replace(uv=left_top)
     notes += _about_sides(mesh)
     try:
-        corners_m = _lattice(mesh, assumed, notes)
-        if corners_m is None:
-            located = Located.of(mesh.sizes, mesh.points_m, mesh.uv)
-            corners_m, off_m = _sampled(located, assumed)
-            notes.append(f"{key}: no regular lattice; sampled in {_by(corners_m)} cells, at most {off_m * 1000:.3f} mm off the mesh")
+        lattice = _lattice(mesh)
+        if lattice is None:
+            return _of_samples(mesh, assumed, notes, exact_m)
+        corners_m, us, vs = lattice
+        if not _is_even(us, vs):
+            if assumed.cells == "panels" or (assumed.cells == "auto" and _is_of_equal_panels(corners_m)):
+                notes.append(
+                    f"{key}: {_by(corners_m)} panels of one size, but not in UV, where they are a projection: LED pixels go by "
+                    "panels (--cells uv: by UV)"
+                )
+            else:
+                return _of_uneven(mesh, corners_m, us, vs, assumed, notes, exact_m)
         resolution_px = _resolution(mesh, corners_m, assumed, notes)
         surface, fit = recognised(key, grid_of_cells(corners_m), resolution_px, assumed, exact_m)
         return surface or map_of(key, corners_m, resolution_px), fit
@@ -109,8 +115,32 @@ def cells_of(surface: Surface, columns: int, rows: int) -> np.ndarray:
     return np.stack([np.stack([nodes[a : rows + a, b : columns + b] for b in (0, 1)], 2) for a in (0, 1)], 2)
 
 
-def _lattice(mesh: Mesh, assumed: Assumed, notes: list[str]) -> np.ndarray | None:
-    """Corners (rows, columns, 2, 2, 3) of equal cells, or None where the mesh is not made of such."""
+def _of_samples(mesh: Mesh, assumed: Assumed, notes: list[str], exact_m: float) -> tuple[Surface, Fit]:
+    located = Located.of(mesh.sizes, mesh.points_m, mesh.uv)
+    corners_m, off_m = _sampled(located, assumed)
+    notes.append(f"{mesh.name}: no even lattice; sampled in {_by(corners_m)} cells, at most {off_m * 1000:.3f} mm off the mesh")
+    resolution_px = _resolution(mesh, corners_m, assumed, notes)
+    surface, fit = recognised(mesh.name, grid_of_cells(corners_m), resolution_px, assumed, exact_m)
+    return surface or map_of(mesh.name, corners_m, resolution_px), msgspec.structs.replace(fit, residual_m=fit.residual_m + off_m)
+
+
+def _of_uneven(mesh: Mesh, corners_m, us, vs, assumed: Assumed, notes: list[str], exact_m: float) -> tuple[Surface, Fit]:
+    """A lattice whose lines are not even in UV: a plane or an arc; cells where its lines are among those of an even lattice."""
+    columns, rows = (_common(lines) for lines in (us, vs))
+    if columns and rows:
+        corners_m = _divided(corners_m, us, vs, columns, rows)
+        us, vs = np.arange(columns + 1) / columns, np.arange(rows + 1) / rows
+    told: list[str] = []
+    resolution_px = _resolution(mesh, corners_m, assumed, told)
+    surface, fit = recognised(mesh.name, grid_of_cells(corners_m, us, vs), resolution_px, assumed, exact_m)
+    if surface is None and not (columns and rows):
+        return _of_samples(mesh, assumed, notes, exact_m)
+    notes += told
+    return surface or map_of(mesh.name, corners_m, resolution_px), fit
+
+
+def _lattice(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Corners (rows, columns, 2, 2, 3) of cells between lines of u and of v, and these lines; None for other meshes."""
     (columns, us), (rows, vs) = (_lines(mesh.uv[:, axis]) for axis in (0, 1))
     cells = (len(us) - 1) * (len(vs) - 1)
     if not 0 < cells <= 2 * len(mesh.sizes):
@@ -125,21 +155,38 @@ def _lattice(mesh: Mesh, assumed: Assumed, notes: list[str]) -> np.ndarray | Non
     corners_m = np.full((len(vs) - 1, len(us) - 1, 2, 2, 3), np.nan)
     where = (top[face], left[face], rows - top[face], columns - left[face])
     corners_m[where] = mesh.points_m
-    if np.isnan(corners_m).any() or np.abs(corners_m[where] - mesh.points_m).max() > EXACT_M * max(1.0, np.abs(mesh.points_m).max()):
+    if np.isnan(corners_m).any() or np.abs(corners_m[where] - mesh.points_m).max() > EXACT_M * max(
+        1.0, np.abs(mesh.points_m).max()
+    ):
         return None  # a cell is not covered, or covered by two faces that do not agree
     area = np.bincount(top * (len(us) - 1) + left, np.where(mesh.sizes == 4, 1.0, 0.5), minlength=cells)
-    if (area != 1).any():
-        return None
-    is_even = all(np.abs(np.diff(lines) * (len(lines) - 1) - 1).max() <= EVEN for lines in (us, vs))
-    if is_even or assumed.cells == "panels":
-        return corners_m
-    if assumed.cells == "auto" and _is_of_equal_panels(corners_m):
-        notes.append(
-            f"{mesh.name}: {_by(corners_m)} panels of one size, but not in UV, where they are a projection: LED pixels go by "
-            "panels (--cells uv: by UV)"
-        )
-        return corners_m
+    return None if (area != 1).any() else (corners_m, us, vs)
+
+
+def _is_even(us: np.ndarray, vs: np.ndarray) -> bool:
+    return all(np.abs(np.diff(lines) * (len(lines) - 1) - 1).max() <= EVEN for lines in (us, vs))
+
+
+def _common(lines: np.ndarray) -> int | None:
+    """Into how many even parts lines from 0 to 1 divide it, if they do."""
+    for count in range(len(lines) - 1, MOST_PARTS + 1):
+        at = lines * count
+        if np.abs(at - np.round(at)).max() <= EVEN and np.diff(np.round(at)).min() >= 1:
+            return count
     return None
+
+
+def _divided(corners_m: np.ndarray, us: np.ndarray, vs: np.ndarray, columns: int, rows: int) -> np.ndarray:
+    """Corners of columns × rows even cells, each a part of a cell between uneven lines."""
+    for axis, lines, count in ((1, us, columns), (0, vs, rows)):
+        first = np.round(lines * count).astype(int)
+        cell = np.repeat(np.arange(len(lines) - 1), np.diff(first))
+        ends = ((np.arange(count) + i - first[cell]) / (first[cell + 1] - first[cell]) for i in (0, 1))
+        there = corners_m.take(cell, axis)
+        low, high = (there.take(i, axis + 2) for i in (0, 1))  # left and right for columns, top and bottom for rows
+        sides = [low + (high - low) * end.reshape([-1 if i == axis else 1 for i in range(4)]) for end in ends]
+        corners_m = np.stack(sides, axis + 2)
+    return corners_m
 
 
 def _lines(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -206,7 +253,9 @@ def _resolution(mesh: Mesh, corners_m: np.ndarray, assumed: Assumed, notes: list
     down = float(np.median(np.linalg.norm(corners_m[:, :, 1] - corners_m[:, :, 0], axis=-1)))
     w, h = (max(1, round(edge / pitch_m)) * n for edge, n in ((across, columns), (down, rows)))
     if not assumed.pitch_m:
-        notes.append(f"{mesh.name}: no LED pixels in the file: {w} × {h} at a pitch of {pitch_m * 1000:g} mm (--resolution, --pitch)")
+        notes.append(
+            f"{mesh.name}: no LED pixels in the file: {w} × {h} at a pitch of {pitch_m * 1000:g} mm (--resolution, --pitch)"
+        )
     return w, h
 
 

@@ -4,21 +4,18 @@ Profiles a3 and sl: a region's geometryWarpFile is a PFM with the 3-D point of e
 grid than the region's pixels. Profile 3d: a region is what is seen from a point (coordinateFrame: its place, and the axes
 that yaw, pitch and roll turn about; roll's looks forward, pitch's to the right), without a distance: a plane is put across the
 view, --distance metres away (1). Profile 2d has no geometry. Axes: X right, Y up, Z back to the viewer; the unit is named.
-
-Zip bombs, names with paths, and XML with a DTD or entities are refused.
 """
 
 import io
 import math
 import zipfile
-import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from xml.etree import ElementTree
-from xml.parsers import expat
 
 import numpy as np
 
 from calibration.exchange.axes import UNITS_M, stage_from_file
+from calibration.exchange.mpcdi_archive import MOST_XML_BYTES, Archive, Folder, xml_of
 from calibration.exchange.pfm import MOST_PIXELS, pfm_bytes, pfm_of
 from calibration.exchange.pixels import surface_of_pixels
 from calibration.exchange.wall import LARGEST_M, Assumed, Fit, Placement, Wall, bytes_of, made_wall, named
@@ -26,25 +23,22 @@ from ledvolume.errors import ConfigError
 from ledvolume.pose import Pose, quaternion
 from ledvolume.stage import Flat, Surface, surface_points
 
-MOST_XML_BYTES = 16 << 20
 MOST_PFM_BYTES = MOST_PIXELS * 12 + 256
-MOST_FILES = 4096
 MOST_REGIONS = 1024
 MOST_PX = 65_535
 USUAL_DISTANCE_M = 1.0
 AXES = "x,-z,y"
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, IndexError)
 
 
 def read(file: Path, assumed: Assumed) -> Wall:
     """One surface for each region. Raises ConfigError."""
     data = bytes_of(file)
     if data[:2] == b"PK":
-        members = _Archive(data, file)
-        root = _xml(members.read("mpcdi.xml", MOST_XML_BYTES), file)
+        members = Archive(data, file)
+        root = xml_of(members.read("mpcdi.xml", MOST_XML_BYTES), file)
     else:
-        members = _Folder(file)
-        root = _xml(data, file)
+        members = Folder(file)
+        root = xml_of(data, file)
     profile, version = root.get("profile", "").lower(), root.get("version", "")
     if root.tag.lower() != "mpcdi" or version.partition(".")[0] not in ("1", "2"):
         raise ConfigError(file, "MPCDI", "an MPCDI of version 1.x or 2.x", f"{root.tag} {version}")
@@ -126,84 +120,6 @@ def write(wall: Wall, file: Path, assumed: Assumed) -> list[str]:
         ElementTree.indent(root)
         archive.writestr(zipfile.ZipInfo("mpcdi.xml"), ElementTree.tostring(root, "UTF-8", xml_declaration=True))
     return ["metres as 32-bit numbers, the origin on the floor; no blending: the alpha maps are white"]
-
-
-class _Archive:
-    """The members of a zip: names only, no paths; never more of them than is asked for."""
-
-    def __init__(self, data: bytes, file: Path):
-        self._file = file
-        try:
-            self._zip = zipfile.ZipFile(io.BytesIO(data))
-            infos = self._zip.infolist()
-        except _ZIP_ERRORS as error:
-            raise ConfigError(file, "file", "a zip with mpcdi.xml", str(error)) from None
-        if len(infos) > MOST_FILES:
-            raise ConfigError(file, "file", f"at most {MOST_FILES} files in the zip", len(infos))
-        self._infos = {info.filename.lower(): info for info in infos}
-
-    def read(self, name: str, most: int) -> bytes:
-        """Raises ConfigError."""
-        info = self._infos.get(_plain(name, self._file).lower())
-        if info is None:
-            raise ConfigError(self._file, name, "a file of this name in the zip", sorted(self._infos)[:8])
-        if info.file_size > most:
-            raise ConfigError(self._file, name, f"at most {most} bytes", info.file_size)
-        try:
-            with self._zip.open(info) as opened:
-                return opened.read(most)
-        except _ZIP_ERRORS as error:
-            raise ConfigError(self._file, name, "a file in the zip that can be unpacked", str(error)) from None
-
-
-class _Folder:
-    """The files beside an XML that was taken out of its zip."""
-
-    def __init__(self, file: Path):
-        self._file = file
-
-    def read(self, name: str, most: int) -> bytes:
-        """Raises ConfigError."""
-        return bytes_of(self._file.parent / _plain(name, self._file), most)
-
-
-def _plain(name: str, file: Path) -> str:
-    """A file's name that leads nowhere else. Raises ConfigError."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    if not name or path.is_absolute() or ":" in name or "\0" in name or len(path.parts) != 1 or path.name in ("..", "."):
-        raise ConfigError(file, "path", "the name of a file beside mpcdi.xml, without a folder", name)
-    return path.name
-
-
-def _xml(data: bytes, file: Path) -> ElementTree.Element:
-    """The root of an XML document without DTD, entities and name spaces. Raises ConfigError."""
-    builder = ElementTree.TreeBuilder()
-    parser = expat.ParserCreate()
-    depth = 0
-
-    def start(tag, attributes):
-        nonlocal depth
-        depth += 1
-        if depth > 64:
-            raise ConfigError(file, "file", "at most 64 levels of XML", depth)
-        builder.start(tag, attributes)
-
-    def end(tag):
-        nonlocal depth
-        depth -= 1
-        builder.end(tag)
-
-    def refuse(*_):
-        raise ConfigError(file, "DOCTYPE", "XML without a DTD and without entities", "one")
-
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, builder.data
-    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
-    parser.UnparsedEntityDeclHandler = parser.ExternalEntityRefHandler = refuse
-    try:
-        parser.Parse(data, True)
-        return builder.close()
-    except (expat.ExpatError, LookupError, ValueError, AssertionError) as error:
-        raise ConfigError(file, "file", "XML that can be read", str(error)) from None
 
 
 def _number(element: ElementTree.Element | None, tag: str, file: Path, key: str) -> float:
@@ -335,7 +251,9 @@ def _placement(name, buffer, region, surface: Surface, first_px, file: Path, ras
     except ValueError:
         raise ConfigError(file, f"{name}.x, y, xsize, ysize", "fractions of the buffer", dict(region.items())) from None
     w, h = surface.resolution_px
-    if not all(map(math.isfinite, (x, y, xsize, ysize))) or not (0 < xsize <= 1 and 0 < ysize <= 1 and 0 <= x <= 1 and 0 <= y <= 1):
+    if not all(map(math.isfinite, (x, y, xsize, ysize))) or not (
+        0 < xsize <= 1 and 0 < ysize <= 1 and 0 <= x <= 1 and 0 <= y <= 1
+    ):
         return None
     if 0 in size:
         size = round(w / xsize), round(h / ysize)

@@ -9,13 +9,13 @@ Viewports that are drawn on a mesh or an MPCDI file are named: their geometry is
 """
 
 import math
-import re
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from calibration.exchange.axes import stage_from_file
+from calibration.exchange.ndisplay_file import Configuration, Node, Number, of_json, of_text
 from calibration.exchange.wall import USUAL_PITCH_M, Assumed, Fit, Placement, Wall, made_wall, named, text_of
 from ledvolume.errors import ConfigError
 from ledvolume.pose import Pose, quaternion
@@ -27,88 +27,12 @@ MOST_PX = 65_535
 AXES = "unreal"
 CM_M, CFG_M = 0.01, 1.0
 
-Number = float | int | str  # written as text in places
-
-
-class _Vector(msgspec.Struct):
-    x: Number = 0
-    y: Number = 0
-    z: Number = 0
-
-
-class _Rotator(msgspec.Struct):
-    pitch: Number = 0
-    yaw: Number = 0
-    roll: Number = 0
-
-
-class _Size(msgspec.Struct):
-    width: Number
-    height: Number
-
-
-class _Node(msgspec.Struct, rename="camel"):
-    """A transform, a camera, a screen."""
-
-    parent_id: str = ""
-    location: _Vector = msgspec.field(default_factory=_Vector)
-    rotation: _Rotator = msgspec.field(default_factory=_Rotator)
-    size: _Size | None = None
-
-
-class _Region(msgspec.Struct):
-    x: Number = 0
-    y: Number = 0
-    w: Number = 0
-    h: Number = 0
-
-
-class _Policy(msgspec.Struct):
-    type: str = ""
-    parameters: dict[str, object] = {}
-
-
-class _Viewport(msgspec.Struct, rename="camel"):
-    region: _Region = msgspec.field(default_factory=_Region)
-    projection_policy: _Policy = msgspec.field(default_factory=_Policy)
-
-
-class _ClusterNode(msgspec.Struct):
-    window: _Region = msgspec.field(default_factory=_Region)
-    viewports: dict[str, _Viewport] = {}
-
-
-class _Scene(msgspec.Struct):
-    xforms: dict[str, _Node] = {}
-    cameras: dict[str, _Node] = {}
-    screens: dict[str, _Node] = {}
-
-
-class _Cluster(msgspec.Struct):
-    nodes: dict[str, _ClusterNode] = {}
-
-
-class _Configuration(msgspec.Struct):
-    scene: _Scene
-    cluster: _Cluster = msgspec.field(default_factory=_Cluster)
-
-
-class _File(msgspec.Struct, rename={"configuration": "nDisplay"}):
-    configuration: _Configuration
-
 
 def read(file: Path, assumed: Assumed) -> Wall:
     """One surface for each screen. Raises ConfigError."""
     text = text_of(file, MOST_BYTES)
     is_json = text.lstrip()[:1] == "{"
-    if is_json:
-        try:
-            configuration = msgspec.json.decode(text, type=_File).configuration
-        except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
-            message, _, where = str(error).partition(" - at `$")
-            raise ConfigError(file, where.strip("`.") or "file", "nDisplay's configuration", message) from None
-    else:
-        configuration = _of_text(text, file)
+    configuration = of_json(text, file) if is_json else of_text(text, file)
     scale_m = assumed.scale_m or (CM_M if is_json else CFG_M)
     turn = stage_from_file(assumed.axes or AXES)
     scene = configuration.scene
@@ -197,7 +121,7 @@ def write(wall: Wall, file: Path, assumed: Assumed) -> list[str]:
 _SCREEN_FROM_SURFACE = np.array([[0.0, 0.0, -1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
-def _placed(identity: str, nodes: dict[str, _Node], file: Path) -> tuple[np.ndarray, np.ndarray]:
+def _placed(identity: str, nodes: dict[str, Node], file: Path) -> tuple[np.ndarray, np.ndarray]:
     """Rotation (3, 3) and position of a node in the root, in the file's axes and units: through all of its parents."""
     rotation, position = np.eye(3), np.zeros(3)
     seen, child = [], identity
@@ -239,7 +163,7 @@ def _rotator(axes: np.ndarray) -> tuple[float, float, float]:
     return math.degrees(pitch), math.degrees(yaw), math.degrees(roll)
 
 
-def _shown(configuration: _Configuration, file: Path):
+def _shown(configuration: Configuration, file: Path):
     """LED pixels of screens by viewport, where they are in their node's window, the windows' sizes, and notes."""
     shown, placements, rasters, notes = {}, [], {}, []
     for node_id, node in configuration.cluster.nodes.items():
@@ -278,62 +202,3 @@ def _pixels(value: Number, file: Path, key: str) -> int:
     if number != round(number) or not -MOST_PX <= number <= MOST_PX:
         raise ConfigError(file, key, f"whole pixels, at most {MOST_PX}", value)
     return int(number)
-
-
-_LINE = re.compile(r"\s*\[\s*(\w+)\s*\](.*)")
-_ARGUMENT = re.compile(r'(\w+)\s*=\s*("[^"]*"|\S+)')
-_PART = re.compile(r"([A-Za-z]+)\s*=\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?=\s*[,.;\s]|$)")
-
-
-def _of_text(text: str, file: Path) -> _Configuration:
-    """A configuration as up to Unreal 4.26: `[kind] key=value key="X=1,Y=2"` a line; # begins a comment."""
-    kinds: dict[str, dict[str, dict[str, str]]] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        match = _LINE.match(line)
-        if match is None:
-            raise ConfigError(file, f"line {number}", "nDisplay's JSON, or [kind] key=value …", line.strip()[:80])
-        arguments = {key.lower(): value.strip('"').strip() for key, value in _ARGUMENT.findall(match[2])}
-        identity = arguments.get("id", f"line {number}")
-        group = kinds.setdefault(match[1].lower(), {})
-        if identity in group:
-            raise ConfigError(file, f"line {number}", "an id of its own", identity)
-        group[identity] = arguments | {"line": str(number)}
-    if not kinds:
-        raise ConfigError(file, "file", "nDisplay's JSON, or [kind] key=value …", "an empty file")
-    scene = _Scene(*({i: _text_node(a, file) for i, a in kinds.get(k, {}).items()} for k in ("scene_node", "camera", "screen")))
-    viewports = {}
-    for identity, a in kinds.get("viewport", {}).items():
-        projection = kinds.get("projection", {}).get(a.get("projection", ""), {})
-        screen = a.get("screen") or projection.get("screen")
-        policy = _Policy("simple" if screen else projection.get("type", ""), {"screen": screen} if screen else {})
-        viewports[identity] = _Viewport(_Region(*(a.get(key, 0) for key in ("x", "y", "width", "height"))), policy)
-    windows, nodes = kinds.get("window", {}), {}
-    for identity, a in kinds.get("cluster_node", {}).items():
-        window = windows.get(a.get("window", ""), {})
-        size = _Region(*(window.get(key, 0) for key in ("winx", "winy", "resx", "resy")))
-        of_node = [v.strip() for v in window.get("viewports", "").split(",")]
-        nodes[identity] = _ClusterNode(size, {v: viewports.pop(v) for v in of_node if v in viewports})
-    if viewports:
-        nodes["viewports"] = _ClusterNode(viewports=viewports)
-    return _Configuration(scene, _Cluster(nodes))
-
-
-def _text_node(arguments: dict[str, str], file: Path) -> _Node:
-    at, turn, size = (_parts(arguments, key, file) for key in ("loc", "rot", "size"))
-    return _Node(
-        arguments.get("parent", ""),
-        _Vector(*(at.get(c, 0) for c in "xyz")),
-        _Rotator(*(turn.get(c, 0) for c in "pyr")),
-        _Size(size.get("x", 0), size.get("y", 0)) if "size" in arguments else None,
-    )
-
-
-def _parts(arguments: dict[str, str], key: str, file: Path) -> dict[str, float]:
-    """X=1,Y=2,Z=3 by its letters. `X=1.5.Y=0`, which Unreal's manual has, is read as it is meant."""
-    text = arguments.get(key, "")
-    found = {name.lower()[0]: float(value) for name, value in _PART.findall(text)}
-    if text and len(found) != text.count("="):
-        raise ConfigError(file, f"line {arguments['line']}.{key}", 'numbers such as "X=1.5,Y=0,Z=0"', text)
-    return found

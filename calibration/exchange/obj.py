@@ -75,10 +75,10 @@ def _parsed(text: str, file: Path) -> tuple[np.ndarray, np.ndarray, list[_Group]
     points, uvs, told = array("d"), array("d"), {}
     objects: list[_Group] = [_Group("")]
     has_objects = bool(re.search(r"^o\s", text, re.MULTILINE))
-    faces = 0
-    number = 0
+    faces = number = 0
     try:
-        for number, line in enumerate(text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines(), 1):
+        for line in text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines():
+            number += 1
             word, _, rest = line.strip().partition(" ")
             if word == "v":
                 points.extend(float(cell) for cell in _three(rest.split()))

@@ -143,7 +143,9 @@ def write(wall: Wall, file: Path, assumed: Assumed) -> list[str]:
         if panel.resolution_px != (w, h):
             got = f"{width / w:.4f} × {height / h:.4f} mm, {w} × {h} px a panel"
             raise ConfigError(file, surface.name, "LED pixels as wide as they are high: OpenVPCal has one pitch", got)
-        same = next((p for p in panels.values() if (p.panel_width, p.panel_height, p.pixel_pitch) == (width, height, pitch)), panel)
+        same = next(
+            (p for p in panels.values() if (p.panel_width, p.panel_height, p.pixel_pitch) == (width, height, pitch)), panel
+        )
         panels[same.name] = same
         walls[surface.name] = PanelWall(
             id=number, name=surface.name, panel_name=same.name, panel_count_width=columns, panel_count_height=rows
@@ -279,20 +281,25 @@ def _rectangle(p: Placement) -> tuple[int, int, int, int]:
 
 def _overlap(placements: list[Placement]) -> bool:
     return any(
-        a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-        for a, b in combinations(map(_rectangle, placements[:512]), 2)
+        a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for a, b in combinations(map(_rectangle, placements[:512]), 2)
     )
 
 
 def _fit(placements: list[Placement], raster: Raster) -> bool:
     rectangles = map(_rectangle, placements)
-    return all(r[0] >= 0 and r[1] >= 0 and r[2] <= raster.resolution_width and r[3] <= raster.resolution_height for r in rectangles)
+    return all(
+        r[0] >= 0 and r[1] >= 0 and r[2] <= raster.resolution_width and r[3] <= raster.resolution_height for r in rectangles
+    )
 
 
 def _panel_counts(surface: Surface) -> tuple[int, int]:
     """A map's cells, else whole panels of about ABOUT_A_PANEL_M with the same whole number of pixels."""
     shape = surface.shape
-    wanted = (shape.columns, shape.rows) if isinstance(shape, PositionMap) else [max(1, round(s / ABOUT_A_PANEL_M)) for s in surface.size_m]
+    wanted = (
+        (shape.columns, shape.rows)
+        if isinstance(shape, PositionMap)
+        else [max(1, round(s / ABOUT_A_PANEL_M)) for s in surface.size_m]
+    )
     counts = []
     for count, px in zip(wanted, surface.resolution_px):
         divisors = [n for n in range(1, min(px, 4096) + 1) if px % n == 0]

@@ -29,12 +29,13 @@ class Grid(NamedTuple):
     facets: "Grid | None" = None
 
 
-def grid_of_cells(corners_m: np.ndarray) -> Grid:
-    """From (rows, columns, 2, 2, 3); the middles of the cells are its facets."""
+def grid_of_cells(corners_m: np.ndarray, us: np.ndarray | None = None, vs: np.ndarray | None = None) -> Grid:
+    """From (rows, columns, 2, 2, 3); the middles of the cells are its facets. us, vs: the cells' borders, if they are not even."""
     rows, columns = corners_m.shape[:2]
     points = corners_m.transpose(0, 2, 1, 3, 4).reshape(rows * 2, columns * 2, 3)
-    u, v = (np.stack([np.arange(n), np.arange(1, n + 1)], -1).ravel() / n for n in (columns, rows))
-    middles = Grid(corners_m.mean((2, 3)), (np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows)
+    borders = [np.arange(n + 1) / n if given is None else given for given, n in ((us, columns), (vs, rows))]
+    u, v = (np.stack([lines[:-1], lines[1:]], -1).ravel() for lines in borders)
+    middles = Grid(corners_m.mean((2, 3)), *((lines[:-1] + lines[1:]) / 2 for lines in borders))
     return Grid(points, u, v, middles)
 
 

@@ -90,9 +90,7 @@ class Wall(msgspec.Struct, frozen=True):
     def moved(self, by_m: tuple[float, float, float], pan_rad: float) -> "Wall":
         """Turned about the stage's origin, pan + to the left, then moved."""
         there = Pose(pan_tilt_roll(pan_rad, 0.0, 0.0), by_m)
-        surfaces = (
-            msgspec.structs.replace(s, stage_from_surface=there @ s.stage_from_surface) for s in self.surfaces
-        )
+        surfaces = (msgspec.structs.replace(s, stage_from_surface=there @ s.stage_from_surface) for s in self.surfaces)
         return msgspec.structs.replace(self, surfaces=tuple(surfaces))
 
 
