@@ -187,18 +187,20 @@ def test_ndisplay_files_that_say_nothing_are_refused(tmp_path, text, message):
         load_wall(tmp_path / "stage.ndisplay")
 
 
+# pixel (i, j) is at (i / 300, (199 - j) / 200, 0); X right, Y up: stage (i / 300, 0, (199 - j) / 200)
+MPCDI_POINTS_M = {
+    (0, 0): (0, 0, 199 / 200),
+    (299, 0): (299 / 300, 0, 199 / 200),
+    (299, 199): (299 / 300, 0, 0),
+    (150, 100): (0.5, 0, 0.495),
+}
+
+
 def test_the_reference_librarys_mpcdi_is_a_plane():
     wall = load_wall(STAGES / "Advanced3D.mpcdi")
     surface = wall.surfaces[0]
     assert surface.resolution_px == (300, 200) and isinstance(surface.shape, Flat)
-    # pixel (i, j) is at (i / 300, (199 - j) / 200, 0); X right, Y up: stage (i / 300, 0, (199 - j) / 200)
-    corners = {
-        (0, 0): (0, 0, 199 / 200),
-        (299, 0): (299 / 300, 0, 199 / 200),
-        (299, 199): (299 / 300, 0, 0),
-        (150, 100): (0.5, 0, 0.495),
-    }
-    for (i, j), expected in corners.items():
+    for (i, j), expected in MPCDI_POINTS_M.items():
         np.testing.assert_allclose(positions(surface)[j, i], expected, rtol=0, atol=EXACT_M)
     # 31 × 21 pixels of the corner are zeros: 651, all but one of which would lie elsewhere
     assert any("651 of 60000 pixels have no place" in note for note in wall.notes)
@@ -206,24 +208,26 @@ def test_the_reference_librarys_mpcdi_is_a_plane():
     assert wall.placements == (Placement("proj1", "buffer1", (3, 14), (0, 0), (300, 200)),)
 
 
+# tan 21.801409° = 0.4, tan 12.680382° = 0.225; the plane is 1 m ahead. MPCDI (x, y, z) is stage (x, -z, y).
+MPCDI_2_CORNERS_M = {
+    # at (0, 0.5, 3), looks along -z: at z = 2: stage y = -2; x ±0.4, height 0.5 ± 0.225
+    "Rear": [(-0.4, -2, 0.725), (0.4, -2, 0.725), (0.4, -2, 0.275), (-0.4, -2, 0.275)],
+    # at (0, 0.5, -3), turned by 180°: looks along +z, its right is -x
+    "Front": [(0.4, 2, 0.725), (-0.4, 2, 0.725), (-0.4, 2, 0.275), (0.4, 2, 0.275)],
+    # at (3, 0.5, 0), yaw -90 about -y: to the left, looks along -x; its right is -z: stage +y
+    "Left": [(2, -0.4, 0.725), (2, 0.4, 0.725), (2, 0.4, 0.275), (2, -0.4, 0.275)],
+    "Right": [(-2, 0.4, 0.725), (-2, -0.4, 0.725), (-2, -0.4, 0.275), (-2, 0.4, 0.275)],
+    # at (0, 3, 0), yaw 180, pitch -90: looks down; its top is where it would look level, +z: stage -y; its right is -x
+    "Top": [(0.4, -0.225, 2), (-0.4, -0.225, 2), (-0.4, 0.225, 2), (0.4, 0.225, 2)],
+    # at (0, -3, 0), pitch +90: looks up; its top is -z: stage +y
+    "Bottom": [(0.4, 0.225, -2), (-0.4, 0.225, -2), (-0.4, -0.225, -2), (0.4, -0.225, -2)],
+}
+
+
 def test_the_views_of_an_mpcdi_2_are_planes_across_them():
     walls = {s.name: s for s in load_wall(STAGES / "Cube-mapping.mpcdi.xml").surfaces}
-    # tan 21.801409° = 0.4, tan 12.680382° = 0.225; the plane is 1 m ahead. MPCDI (x, y, z) is stage (x, -z, y).
-    expected = {
-        # at (0, 0.5, 3), looks along -z: at z = 2: stage y = -2; x ±0.4, height 0.5 ± 0.225
-        "Rear": [(-0.4, -2, 0.725), (0.4, -2, 0.725), (0.4, -2, 0.275), (-0.4, -2, 0.275)],
-        # at (0, 0.5, -3), turned by 180°: looks along +z, its right is -x
-        "Front": [(0.4, 2, 0.725), (-0.4, 2, 0.725), (-0.4, 2, 0.275), (0.4, 2, 0.275)],
-        # at (3, 0.5, 0), yaw -90 about -y: to the left, looks along -x; its right is -z: stage +y
-        "Left": [(2, -0.4, 0.725), (2, 0.4, 0.725), (2, 0.4, 0.275), (2, -0.4, 0.275)],
-        "Right": [(-2, 0.4, 0.725), (-2, -0.4, 0.725), (-2, -0.4, 0.275), (-2, 0.4, 0.275)],
-        # at (0, 3, 0), yaw 180, pitch -90: looks down; its top is where it would look level, +z: stage -y; its right is -x
-        "Top": [(0.4, -0.225, 2), (-0.4, -0.225, 2), (-0.4, 0.225, 2), (0.4, 0.225, 2)],
-        # at (0, -3, 0), pitch +90: looks up; its top is -z: stage +y
-        "Bottom": [(0.4, 0.225, -2), (-0.4, 0.225, -2), (-0.4, -0.225, -2), (0.4, -0.225, -2)],
-    }
-    assert walls.keys() == expected.keys()
-    for name, corners in expected.items():
+    assert walls.keys() == MPCDI_2_CORNERS_M.keys()
+    for name, corners in MPCDI_2_CORNERS_M.items():
         np.testing.assert_allclose(corners_of(walls[name]), corners, rtol=0, atol=1e-6)  # angles are printed to 1e-6°
     further = load_wall(STAGES / "Cube-mapping.mpcdi.xml", Assumed(distance_m=2.5)).surfaces[0]
     np.testing.assert_allclose(corners_of(further)[0], (-1.0, -0.5, 0.5 + 0.5625), rtol=0, atol=2e-6)
@@ -320,22 +324,25 @@ def test_a_pfm_that_claims_more_than_it_has_is_refused(tmp_path):
         load_wall(mpcdi(tmp_path, a3(), w_pfm=b"PF\n99999 99999\n-1\n"))
 
 
+# BP2 v2: 500 / 2.84 = 176.06: 176 px; INFiLED: 500 / 5.95 = 84.03: 84; AOTO: 500 / 1.875 = 266.67: 266, as OpenVPCal counts
+OPENVPCAL_SIZES = {
+    "leftSide": ((8.5, 2.5), (17 * 176, 5 * 176)),
+    "mainWall": ((10.5, 5.0), (21 * 176, 10 * 176)),
+    "rightSide": ((8.5, 2.5), (17 * 176, 5 * 176)),
+    "backWall": ((2.0, 3.5), (4 * 176, 7 * 176)),
+    "floorWall": ((6.5, 6.5), (13 * 84, 13 * 84)),
+    "videoWall": ((4.0, 3.0), (8 * 266, 6 * 266)),
+}
+# in a row with 1 m between: 8.5 + 10.5 + 8.5 + 2 + 6.5 + 4 + 5 = 45 m, the main wall from -22.5 + 9.5 = -13 on
+OPENVPCAL_MAIN_WALL_M = [(-13, 4, 5), (-2.5, 4, 5), (-2.5, 4, 0), (-13, 4, 0)]
+
+
 @pytest.mark.parametrize("name", ["test_panels.json", "test_walls.json", "test_raster.json", ""])
 def test_openvpcals_stage_is_read_from_any_of_its_files(name):
     wall = load_wall(STAGES / "openvpcal" / name)
     surfaces = {s.name: s for s in wall.surfaces}
-    # BP2 v2: 500 / 2.84 = 176.06: 176 px; INFiLED: 500 / 5.95 = 84.03: 84; AOTO: 500 / 1.875 = 266.67: 266, as OpenVPCal counts
-    assert {n: (s.size_m, s.resolution_px) for n, s in surfaces.items()} == {
-        "leftSide": ((8.5, 2.5), (17 * 176, 5 * 176)),
-        "mainWall": ((10.5, 5.0), (21 * 176, 10 * 176)),
-        "rightSide": ((8.5, 2.5), (17 * 176, 5 * 176)),
-        "backWall": ((2.0, 3.5), (4 * 176, 7 * 176)),
-        "floorWall": ((6.5, 6.5), (13 * 84, 13 * 84)),
-        "videoWall": ((4.0, 3.0), (8 * 266, 6 * 266)),
-    }
-    # in a row with 1 m between: 8.5 + 10.5 + 8.5 + 2 + 6.5 + 4 + 5 = 45 m, the main wall from -22.5 + 9.5 = -13 on
-    expected = [(-13, 4, 5), (-2.5, 4, 5), (-2.5, 4, 0), (-13, 4, 0)]
-    np.testing.assert_allclose(corners_of(surfaces["mainWall"]), expected, rtol=0, atol=EXACT_M)
+    assert {n: (s.size_m, s.resolution_px) for n, s in surfaces.items()} == OPENVPCAL_SIZES
+    np.testing.assert_allclose(corners_of(surfaces["mainWall"]), OPENVPCAL_MAIN_WALL_M, rtol=0, atol=EXACT_M)
     # raster_v 5 and raster_u 17 are panels: 5 · 176 = 880, 17 · 176 = 2992; as pixels the walls would overlap
     assert {p.surface: p.raster_px for p in wall.placements} == {"leftSide": (0, 0), "rightSide": (0, 880), "backWall": (2992, 0)}
     assert wall.rasters == {"raster1": (4096, 2160)}
