@@ -112,8 +112,10 @@ def write(wall: Wall, file: Path, assumed: Assumed) -> list[str]:
                 ElementTree.SubElement(fileset, "alphaMap"),
                 path=alpha, componentDepth="1", bitDepth="8", gammaEmbedded="1",
             )  # fmt: skip
-            points = surface_points(surface, np.arange(w)[None, :] + 0.5, np.arange(h)[:, None] + 0.5)
-            archive.writestr(zipfile.ZipInfo(warp), pfm_bytes(points @ turn), zipfile.ZIP_DEFLATED)
+            points = np.empty((h, w, 3), np.float32)
+            for row in range(h):
+                points[row] = surface_points(surface, np.arange(w) + 0.5, np.full(w, row + 0.5)) @ turn
+            archive.writestr(zipfile.ZipInfo(warp), pfm_bytes(points), zipfile.ZIP_DEFLATED)
             white = io.BytesIO()
             Image.new("L", (w, h), 255).save(white, "png")
             archive.writestr(zipfile.ZipInfo(alpha), white.getvalue())

@@ -17,6 +17,7 @@ from ledvolume.stage import Arc, Flat, PositionMap, Surface, surface_points
 EXACT_M = 1e-6
 FACETS_OF_AN_ARC_M = 0.0005  # a mesh of an arc is an arc; panels on a curve lie farther off it
 LARGEST_FIT_M = 0.02  # asked for a plane or an arc: at most this far off, unless --tolerance says more
+AT_ONCE = 500_000  # points that are compared
 STRAIGHT = 1e-4  # an arc that turns by less is none (radians)
 
 
@@ -85,9 +86,13 @@ def map_of(name: str, corners_m: np.ndarray, resolution_px: Resolution) -> Surfa
 
 def residual_m(surface: Surface, grid: Grid) -> float:
     """The farthest that the surface's LED positions are from the grid's points; those that are NaN do not count."""
-    w, h = surface.resolution_px
-    off = surface_points(surface, (grid.u * w)[None, :], (grid.v * h)[:, None]) - grid.points_m
-    return float(np.sqrt(np.nanmax(np.square(off).sum(-1))))
+    (w, h), worst = surface.resolution_px, 0.0
+    step = max(1, AT_ONCE // len(grid.u))
+    for first in range(0, len(grid.v), step):
+        rows = slice(first, first + step)
+        off = surface_points(surface, (grid.u * w)[None, :], (grid.v[rows] * h)[:, None]) - grid.points_m[rows]
+        worst = max(worst, float(np.nanmax(np.square(off).sum(-1), initial=0.0)))
+    return math.sqrt(worst)
 
 
 def recognised(
