@@ -236,9 +236,10 @@ def _gains(before: _State, candidate: Seen, needs: dict[str, str], stage: Stage)
 
 
 def _cost(candidate: Seen) -> float:
-    """What is laborious, and wins only if it is worth it: a camera on its side, high or low."""
+    """What is laborious, and wins only if it is worth it: a camera that is rolled, high, low or far aside."""
     roll_deg = abs(_roll_deg(candidate.stage_from_camera))
-    return (0.3 if roll_deg > 1 else 0.0) + 0.05 * abs(candidate.stage_from_camera.position_m[2] - 1.6)
+    x, _, z = candidate.stage_from_camera.position_m
+    return (0.3 if roll_deg > 1 else 0.0) + 0.05 * abs(z - 1.6) + 0.01 * abs(x)
 
 
 @lru_cache(maxsize=4)
@@ -342,11 +343,17 @@ def _lack_of(state: _State, candidate: Seen) -> str:
 
 
 def _times_in_words(part: str, times: float) -> str:
-    return f"{part} has been seen from {times:.0f} place{'s' if times > 1 else ''} only" if times >= 1 else f"{part} has not been seen"
+    return (
+        f"{part} has been seen from {times:.0f} place{'s' if times > 1 else ''} only"
+        if times >= 1
+        else f"{part} has not been seen"
+    )
 
 
 def _parallax_in_words(part: str, degrees: float) -> str:
-    return f"{part} has been seen under {degrees:.0f}° only: from farther to the sides, or from higher and lower, its depth is told"
+    return (
+        f"{part} has been seen under {degrees:.0f}° only: from farther to the sides, or from higher and lower, its depth is told"
+    )
 
 
 def _turned_deg(poses: Sequence[Pose]) -> float:

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -152,7 +152,7 @@ def video_pictures(file: Path) -> Iterator[Picture]:
 def _begins_ns(metadata: dict[str, str]) -> int:
     try:
         began = datetime.fromisoformat(metadata["creation_time"].replace("Z", "+00:00"))
-        return round(began.replace(tzinfo=began.tzinfo or timezone.utc).timestamp() * 1e6) * 1000
+        return round(began.replace(tzinfo=began.tzinfo or UTC).timestamp() * 1e6) * 1000
     except (KeyError, ValueError):
         return 0
 
