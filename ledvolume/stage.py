@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from ledvolume.camera import Rig
-from ledvolume.pose import Pose, Vec3
+from ledvolume.patches import patch_coordinates, patch_points
+from ledvolume.pose import Pose, Vec3, multiply
 
 
 class Flat(msgspec.Struct, frozen=True, tag="flat", tag_field="kind", forbid_unknown_fields=True):
@@ -35,10 +36,23 @@ class PositionMap(msgspec.Struct, frozen=True, tag="map", tag_field="kind", forb
     rows: int
     corners: bytes
 
+    @classmethod
+    def of(cls, corners_m: np.ndarray) -> "PositionMap":
+        """The map of these corners (rows, columns, 2, 2, 3)."""
+        rows, columns = corners_m.shape[:2]
+        return cls(columns, rows, np.ascontiguousarray(corners_m, "<f8").tobytes())
+
     @property
     def corners_m(self) -> np.ndarray:
         """(rows, columns, 2, 2, 3) float64."""
         return np.frombuffer(self.corners, "<f8").reshape(self.rows, self.columns, 2, 2, 3)
+
+    @property
+    def size_m(self) -> tuple[float, float]:
+        """Width and height of a wall of so many cells of the median cell's size."""
+        c = self.corners_m
+        edges_m = (np.linalg.norm(c[:, :, :, 1] - c[:, :, :, 0], axis=-1), np.linalg.norm(c[:, :, 1] - c[:, :, 0], axis=-1))
+        return float(np.median(edges_m[0])) * self.columns, float(np.median(edges_m[1])) * self.rows
 
 
 class Surface(msgspec.Struct, frozen=True):
@@ -106,26 +120,16 @@ def surface_points(surface: Surface, columns_px: np.ndarray, rows_px: np.ndarray
     the border of two cells, the right or the lower one's.
     """
     m = surface.stage_from_surface.matrix()
-    if isinstance(surface.shape, PositionMap):
-        return _mapped(surface, np.asarray(columns_px, float), np.asarray(rows_px, float)) @ m[:3, :3].T + m[:3, 3]
     (width_m, height_m), (width_px, height_px) = surface.size_m, surface.resolution_px
+    if isinstance(cells := surface.shape, PositionMap):
+        across, down = np.broadcast_arrays(np.asarray(columns_px, float), np.asarray(rows_px, float))
+        points = patch_points(cells.corners_m, across * (cells.columns / width_px), down * (cells.rows / height_px))
+        return points @ m[:3, :3].T + m[:3, 3]
     s = (np.asarray(columns_px, float) / width_px - 0.5) * width_m
     y = (0.5 - np.asarray(rows_px, float) / height_px) * height_m
     k = surface.curvature_per_m
     x, z = (s, np.zeros_like(s)) if k == 0 else (np.sin(k * s) / k, (1 - np.cos(k * s)) / k)
     return np.stack(np.broadcast_arrays(x, y, z), -1) @ m[:3, :3].T + m[:3, 3]
-
-
-def _mapped(surface: Surface, columns_px: np.ndarray, rows_px: np.ndarray) -> np.ndarray:
-    """Points (..., 3) on the axes of a surface whose shape is a PositionMap."""
-    cells, (width_px, height_px) = surface.shape, surface.resolution_px
-    across, down = np.broadcast_arrays(columns_px * (cells.columns / width_px), rows_px * (cells.rows / height_px))
-    column, row = (np.floor(v).clip(0, n - 1) for v, n in ((across, cells.columns), (down, cells.rows)))
-    u, v = (across - column)[..., None], (down - row)[..., None]
-    corners = cells.corners_m[row.astype(int), column.astype(int)]
-    upper = corners[..., 0, 0, :] * (1 - u) + corners[..., 0, 1, :] * u
-    lower = corners[..., 1, 0, :] * (1 - u) + corners[..., 1, 1, :] * u
-    return upper * (1 - v) + lower * v
 
 
 def rays_through(
@@ -154,6 +158,9 @@ def led_coordinates(surface: Surface, origin_m: np.ndarray, directions: np.ndarr
     o = (np.asarray(origin_m, float) - m[:3, 3]) @ m[:3, :3]
     d = np.asarray(directions, float) @ m[:3, :3]
     (width_m, height_m), (width_px, height_px) = surface.size_m, surface.resolution_px
+    if isinstance(cells := surface.shape, PositionMap):
+        found = patch_coordinates(cells.corners_m, o, d.reshape(-1, 3)).reshape(*d.shape[:-1], 2)
+        return found * (width_px / cells.columns, height_px / cells.rows)
     k = surface.curvature_per_m
     best = np.full((*d.shape[:-1], 2), np.nan)
     best_t = np.full(d.shape[:-1], np.inf)
@@ -176,10 +183,18 @@ def led_coordinates(surface: Surface, origin_m: np.ndarray, directions: np.ndarr
     return best
 
 
-def facing(yaw_rad: float, centre_m: Vec3) -> Pose:
-    """stage_from_surface of an upright surface that a viewer panned by yaw_rad looks straight at (0: looks along +Y)."""
+def facing(pan_rad: float, centre_m: Vec3, tilt_rad: float = 0.0, roll_rad: float = 0.0) -> Pose:
+    """stage_from_surface of a surface that a viewer with this pan, tilt and roll looks straight at (0: looks along +Y, at an
+    upright wall; tilt + 90°: up at a ceiling; pose.py has the angles)."""
+    turns = zip((pan_rad, tilt_rad, roll_rad), ((0, 0, 1), (1, 0, 0), (0, 1, 0)))
+    pan, tilt, roll = ((math.cos(a / 2), *(math.sin(a / 2) * i for i in axis)) for a, axis in turns)
+    return seen_by(Pose(multiply(multiply(pan, tilt), roll), centre_m))
+
+
+def seen_by(stage_from_viewer: Pose) -> Pose:
+    """stage_from_surface of a surface that is in front of a viewer: right is right, up is up, its +Z looks back."""
     half = math.sqrt(0.5)
-    return Pose((math.cos(yaw_rad / 2), 0.0, 0.0, math.sin(yaw_rad / 2)), centre_m) @ Pose((half, half, 0.0, 0.0))
+    return stage_from_viewer @ Pose((half, half, 0.0, 0.0))
 
 
 def cut(surface: Surface, columns: int, rows: int) -> tuple[WallTile, ...]:
