@@ -2,10 +2,13 @@
 
 import io
 import math
+import os
+import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,27 +19,30 @@ import pytest
 from PIL import Image
 
 from calibration import picture_check
-from calibration.capture import Capture, by_time, in_order
+from calibration.capture import Assigned, Capture, by_time, in_order
 from calibration.guide import TIMES_SEEN, VIEWS, Seen, looking_at, needs, next_view, seen_from, seen_in
 from calibration.picture_sources import CameraPictures, FolderPictures, Picture, natural, read_picture, video_pictures
 from calibration.series import Stepped, Timed, gray, names_of
 from calibration.session import Matches, View, load_shots
 from calibration.tracker_samples import LiveTracker, Samples
+from ledvolume import patterns
 from ledvolume.camera import CameraSample
 from ledvolume.cli import main
 from ledvolume.errors import CalibrationError, ConfigError
 from ledvolume.lens import Lens
 from ledvolume.outputs.cues import UNENDED_NS, Shown, load_shown
+from ledvolume.outputs.images import saved_frames
 from ledvolume.pose import Pose, pan_tilt_roll, rotate
 from ledvolume.protocols import Reading, open_encoder
 from ledvolume.sources import open_sender
-from ledvolume.stage import Box, Stage, Surface, cut, facing
+from ledvolume.stage import Box, Stage, Surface, WallTile, cut, facing
 
 LENS = Lens(24.0, (24.0, 16.0))  # sees 53° across: 6 m at 6 m
 WALL = Surface("main", facing(0.0, (0.0, 5.0, 2.0)), (6.0, 3.0), (96, 48))
 CEILING = Surface("ceiling", Pose((0.0, 1.0, 0.0, 0.0), (0.0, 3.0, 4.5)), (6.0, 3.0), (60, 24))  # looks down
 STAGE = Stage((*cut(WALL, 2, 1), *cut(CEILING, 1, 1)), (0.0, 0.0, 1.6), Box((-1.5, -1.5, 1.0), (1.5, 1.0, 2.2)), ())
 SECOND = 1_000_000_000
+ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_S = 30.0
 
 
@@ -223,7 +229,7 @@ def photograph(edge_px=2.0, bright=0.8, dark=0.05, size=(480, 720)) -> np.ndarra
         (photograph(), "gray/x/1", None),
         (photograph(bright=0.15, dark=0.01), "white", "too dark"),
         (photograph(bright=1.0), "white", "overexposed"),
-        (photograph(edge_px=14), "gray/x/1", "blurred: its edges are 14 px wide"),
+        (photograph(edge_px=13), "gray/x/1", "blurred: its edges are 13 px wide"),
         (photograph(bright=0.02, dark=0.01), "black", None),
     ],
     ids=["good", "dark", "overexposed", "blurred", "black"],
@@ -333,45 +339,46 @@ def test_a_video_gives_its_frames_with_their_instants(tmp_path):
         list(video_pictures(tmp_path / "no.mov"))
 
 
-def test_a_live_stream_gives_its_newest_picture():
-    """A real stream over loopback, MPEG-TS in TCP, as FFmpeg sends it."""
-    address = "tcp://127.0.0.1:{}"
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    is_ended = threading.Event()
-
-    def send() -> None:
-        with av.open(f"{address.format(port)}?listen=1", "w", format="mpegts") as video:
-            stream = video.add_stream("mpeg2video", rate=25)
-            stream.width, stream.height, stream.pix_fmt, stream.gop_size = 96, 64, "yuv420p", 1
-            n = 0
-            try:
-                while not is_ended.is_set() and n < 500:
-                    frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 60 + n % 120, np.uint8), format="rgb24")
-                    frame.pts, frame.time_base = n, Fraction(1, 25)
-                    for packet in stream.encode(frame):
-                        video.mux(packet)
-                    n += 1
-                    time.sleep(0.02)
-            except (av.FFmpegError, OSError):
-                pass  # the camera's side was closed
-
-    sender = threading.Thread(target=send, daemon=True)
-    sender.start()
-    time.sleep(0.3)
-    camera = CameraPictures(address.format(port))
+@contextmanager
+def wall_camera(*wall: str):
+    """The address of tests/wall_camera.py, running."""
+    port = free_port()
+    command = [sys.executable, str(Path(__file__).parent / "wall_camera.py"), str(port), *wall]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
     try:
-        begin_ns = time.time_ns()
-        first = camera.after(begin_ns, DEADLINE_S)
-        second = camera.after(first.at_ns + 1, DEADLINE_S)
-        assert begin_ns <= first.at_ns < second.at_ns and first.pixels.shape == (64, 96, 3)
+        while not is_listening(port):
+            assert process.poll() is None
+            time.sleep(0.05)
+        yield f"tcp://127.0.0.1:{port}"
     finally:
-        is_ended.set()
-        camera.close()
-        sender.join(DEADLINE_S)
+        process.kill()
+        process.wait()
+
+
+def free_port(kind=socket.SOCK_STREAM) -> int:
+    with socket.socket(type=kind) as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def is_listening(port: int) -> bool:
+    """Without connecting, which would be the one connection that it takes."""
+    return any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in open("/proc/net/tcp"))
+
+
+def test_a_live_stream_gives_its_newest_picture():
+    """A real stream over loopback, MPEG-TS in TCP, as FFmpeg sends it; its pictures become brighter by 1 a frame."""
+    with wall_camera() as address:
+        camera = CameraPictures(address)
+        try:
+            begin_ns = time.time_ns()
+            first = camera.after(begin_ns, DEADLINE_S)
+            later = camera.after(first.at_ns + SECOND // 2, DEADLINE_S)
+            assert begin_ns <= first.at_ns and later.at_ns - first.at_ns >= SECOND // 2
+            assert first.pixels.shape == (320, 480, 3)
+            assert 8 <= (later.pixels.mean() - first.pixels.mean()) % 120 <= 40  # 25 a second
+        finally:
+            camera.close()
 
 
 def test_a_camera_that_is_not_there_is_said():
@@ -404,11 +411,7 @@ def test_a_picture_gets_what_the_tracker_said_then():
 
 @pytest.mark.parametrize("protocol", ["osc+udp", "native+zmq"])
 def test_a_live_tracker_is_heard_over_real_sockets(protocol):
-    import socket
-
-    with socket.socket(type=socket.SOCK_DGRAM if "udp" in protocol else socket.SOCK_STREAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port(socket.SOCK_DGRAM if "udp" in protocol else socket.SOCK_STREAM)
     uri = f"{protocol}://127.0.0.1:{port}"
     name = protocol.partition("+")[0]
     encode, sender = open_encoder(name), open_sender(uri) if "zmq" in protocol else None
@@ -447,8 +450,6 @@ def test_shots_are_whole_after_every_picture_and_go_on_where_they_ended(tmp_path
     for n in range(300):
         samples.add(sample(n * 20_000_000, 0.0 if n < 200 else 0.03))
     capture = Capture(tmp_path, samples, "A", "35 mm")
-    from calibration.capture import Assigned
-
     for n, pattern in enumerate(("white", "black")):
         assert not capture.add(Assigned(shown_picture(pattern, (n + 1) * SECOND), pattern, "view-01"))
         assert len(load_shots(tmp_path / "shots.json")) == n + 1
@@ -475,8 +476,6 @@ def test_shots_are_whole_after_every_picture_and_go_on_where_they_ended(tmp_path
 
 
 def test_the_same_place_twice_is_said(tmp_path):
-    from calibration.capture import Assigned
-
     capture = Capture(tmp_path)
     for view, shift in (("a", 0), ("b", 30), ("c", 1)):
         for pattern in ("white", "black"):
@@ -486,6 +485,7 @@ def test_the_same_place_twice_is_said(tmp_path):
     assert said == ["c: the same place as a: it says nothing new. Go somewhere else"]
 
 
+SHOWN_WALL = Surface("wall", facing(0.0, (0.0, 4.0, 1.6)), (3.2, 2.4), (64, 48))  # the pattern is that of any shape
 SHOW = """
 name = "test"
 rate = "20"
@@ -507,6 +507,7 @@ focal_length_mm = 24.0
 [[place]]
 name = "plane"
 file = "not-baked-yet.safetensors"
+field_from_stage = { scale = 0.2 }
 [[output]]
 uri = "images:sent"
 """
@@ -552,6 +553,65 @@ def test_what_capture_cannot_do_is_said(show_file, tmp_path, capsys):
     ):
         assert main([*common, *words]) == 2
         assert told in capsys.readouterr().err
+
+
+def test_the_wall_is_driven_and_photographed_in_one_command(show_file, tmp_path):
+    """Real processes: the server's loop and its stream, a camera that sees the tiles and streams video, a tracker over UDP."""
+    tiles_port, tracker_port = free_port(), free_port(socket.SOCK_DGRAM)
+    wall = f"stream://127.0.0.1:{tiles_port}"
+    at = {(c, r): (100 + c * 32 * 4, 60 + r * 24 * 4) for c in range(2) for r in range(2)}
+    is_over = threading.Event()
+    sender, encode = open_sender(f"osc+udp://127.0.0.1:{tracker_port}"), open_encoder("osc")
+
+    def track() -> None:
+        while not is_over.is_set():
+            for payload in encode(sample(time.time_ns(), 0.25)):
+                sender.send(payload)
+            time.sleep(0.02)
+
+    tracker = threading.Thread(target=track, daemon=True)
+    tracker.start()
+    try:
+        with wall_camera(wall, *(f"wall-{c}-{r}={x},{y}" for (c, r), (x, y) in at.items())) as camera:
+            command = [sys.executable, "-m", "ledvolume", "calibrate", "capture", str(tmp_path / "cal"), "--show", str(show_file)]
+            command += ["--from", camera, "--drive", "--output", wall, "--pause", "2", "--views", "2", "--settle", "0.6"]
+            command += ["--series", "white", "black", "gray/x/1", "dots", "--tracker", f"osc+udp://127.0.0.1:{tracker_port}"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=ROOT)
+    finally:
+        is_over.set()
+        tracker.join()
+        sender.close()
+    assert done.returncode == 1, done.stderr  # two views from one place are not enough, which is said
+    assert "view-02: the same place as view-01" in done.stderr and "Next view: " in done.stderr, done.stderr
+    shots = load_shots(tmp_path / "cal" / "shots.json")
+    assert [(s.view, s.pattern) for s in shots] == [
+        (view, name) for view in ("view-01", "view-02") for name in ("white", "black", "gray/x/1", "dots")
+    ]
+    shown = load_shown(tmp_path / "cal" / "shown.jsonl")
+    for shot in shots:
+        assert shot.world_from_tracker.position_m == pytest.approx((0.25, 0.0, 1.6), abs=1e-6)
+        assert any(s.cue == f"pattern:{shot.pattern}" and s.from_ns <= shot.captured_at_ns < s.until_ns for s in shown)
+        seen = picture_check.luminance(read_picture(tmp_path / "cal" / shot.picture).pixels)[60:252, 100:356]
+        wanted = patterns.draw(WallTile("wall", SHOWN_WALL, (0, 0), (64, 48)), shot.pattern)[..., 0]
+        middles = seen.reshape(48, 4, 64, 4)[:, 1:3, :, 1:3].mean((1, 3))
+        assert ((middles > 0.4) == (wanted > 0.5)).mean() > 0.97, shot.pattern  # a few at edges that MPEG has washed
+
+
+def test_patterns_are_shown_as_their_pictures_are_written_and_it_is_written_down_when(show_file, tmp_path):
+    assert main(["calibrate", "patterns", str(show_file), "--series", "white", "dots", "--seconds-each", "0.3",
+                 "--shown", str(tmp_path / "shown.jsonl")]) == 0  # fmt: skip
+    assert (
+        main(["calibrate", "patterns", str(show_file), "--series", "white", "dots", "--pictures", str(tmp_path / "pictures")])
+        == 0
+    )
+    shown = load_shown(tmp_path / "shown.jsonl")
+    assert [s.cue for s in shown] == ["pattern:white", "pattern:dots"]
+    assert 0.25 * SECOND <= shown[0].until_ns - shown[0].from_ns <= 0.5 * SECOND
+    sent = {frame.request.cue: frame for frame in saved_frames(tmp_path / "sent")}
+    for number, name in enumerate(("white", "dots")):
+        for tile, image in sent[f"pattern:{name}"].images.items():
+            written = read_picture(tmp_path / "pictures" / f"{number:04d}_{name}" / f"{tile}.png").pixels
+            assert np.array_equal(written, image)
 
 
 @pytest.mark.parametrize("module", ["cv2", "scipy"])
