@@ -3,7 +3,7 @@ from what it sees, and what does not fit has moved. Pure.
 
 Every surface says alone where the camera was. One that contradicts the others has moved, by the rigid motion between its
 answer and theirs; of two that contradict each other the one that the tracker contradicts too, or else the smaller. Then every
-panel is asked the same. One view tells a motion across the line of sight by fractions of a millimetre, along it worse; where
+panel is looked at. One view tells a motion across the line of sight by fractions of a millimetre, along it worse; where
 it does not tell, that is said. Whether tracker and wall as a whole have moved against each other only the tracker's sample tells.
 """
 
@@ -23,16 +23,18 @@ from ledvolume.pose import Pose, rotation_vector
 from ledvolume.stage import PositionMap, Surface, surface_points
 
 FEWEST = 12  # matches that a part is judged by
-SIGNIFICANT = 30.0  # chi² of three degrees of freedom: one part in a million that stands still looks so
+SIGNIFICANT = 30.0  # chi² of three degrees of freedom: one part in a million that stands still looks so; of four: five
 SIGMAS = 4.0
-LEAST_PX, LEAST_MM = 0.4, 0.5  # what is less is not worth a word: no covariance knows of it
+WRONG = 6.0  # times the usual distance from the others of a part: no LED of it
+LEAST_MM = 0.5  # what is less is not worth a word: no covariance knows of it
 TRACKER_MM, TRACKER_DEG = 1.0, 0.05  # of a tracker whose own errors are not known
 MOST_NAMED = 8
 
 
 class Moved(msgspec.Struct, frozen=True):
     """A surface or a part of it that is not where it was. moved_mm: the place of it that moved most, on the stage's axes;
-    within_mm: 95 % of it along the way; turned_deg: with it. rms_px: by how much it is off in the picture."""
+    within_mm: 95 % of it along the way; turned_deg: with it. rms_px: by how much it is off in the picture.
+    is_across: only what is across the line of sight was looked at."""
 
     name: str
     matches: int
@@ -41,6 +43,7 @@ class Moved(msgspec.Struct, frozen=True):
     within_mm: float
     across_mm: float
     turned_deg: float
+    is_across: bool = False
 
     @property
     def mm(self) -> float:
@@ -203,15 +206,44 @@ def _moved_parts(sight: Sight, surface: Surface, led_px: np.ndarray, which: np.n
     """The panels of a surface that contradict the rest, the farthest first."""
     found = []
     for name, part in _parts(surface, led_px, which):
-        if part.sum() < FEWEST or _rms(sight.off_px(part, reference.stage_from_camera)) < LEAST_PX:
-            continue
-        try:
-            alone = sight.resected(part, reference.stage_from_camera)
-        except CalibrationError:
-            continue  # a scatter, no part
-        if _contradiction(sight, part, alone, reference) > SIGNIFICANT:
-            found.append(_moved(name, sight, part, alone, reference))
+        if part.sum() >= FEWEST and (moved := _moved_part(name, sight, part, reference)):
+            found.append(moved)
     return sorted(found, key=lambda m: -m.mm)
+
+
+def _moved_part(name: str, sight: Sight, part: np.ndarray, reference: Resection) -> Moved | None:
+    """A panel is too small for all six degrees of freedom: what one view tells of it is a shift of its picture, a turn about
+    the line of sight and a change of size, the shift of a millimetre toward the lens. None if it has not moved."""
+    pose, points_m = reference.stage_from_camera, sight.points_m[part]
+    off_px, sigma_px = sight.off_px(part, pose), sight.sigma_px[part]
+    centred = np.linalg.norm(off_px - np.median(off_px, axis=0), axis=1)
+    good = centred <= WRONG * max(np.median(centred), float(np.median(sigma_px)))
+    if good.sum() < FEWEST:
+        return None
+    off_px, sigma_px = off_px[good], sigma_px[good]
+    x, y = (sight.picture_px[part][good] - sight.picture_px[part][good].mean(0)).T
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    model = np.stack([np.stack([one, zero, -y, x], -1), np.stack([zero, one, x, y], -1)], 1) / sigma_px[:, None, None]
+    design, seen = model.reshape(-1, 4), (off_px / sigma_px[:, None]).reshape(-1)
+    covariance = np.linalg.pinv(design.T @ design)
+    shift = covariance @ design.T @ seen
+    left = seen - design @ shift
+    covariance *= max(1.0, float(left @ left) / max(len(left) - 4, 1))
+    middle = points_m[good].mean(0)
+    distance_m = float(np.linalg.norm(middle - np.array(pose.position_m)))
+    mm_of_px = 1000 * distance_m / sight.focal_px
+    place_px = sight.led_sigma_mm[part].mean() / mm_of_px
+    size_px = math.sqrt(float(np.mean(x**2 + y**2)) / 2) + 1e-9
+    covariance += np.diag([place_px**2] * 2 + [(place_px / size_px) ** 2] * 2)
+    at_border_mm = mm_of_px * max(math.hypot(*shift[:2]), abs(shift[2]) * size_px)
+    if float(shift @ np.linalg.solve(covariance, shift)) < SIGNIFICANT or at_border_mm < LEAST_MM:
+        return None
+    in_stage = pose.matrix()[:3, :3] @ CAMERA_FROM_CV @ np.array([*shift[:2], 0.0]) * mm_of_px
+    within_mm = 1.96 * mm_of_px * math.sqrt(float(np.diag(covariance)[:2].max()))
+    across_mm = float(np.linalg.norm(in_stage))
+    return Moved(
+        name, int(good.sum()), _rms(off_px), tuple(in_stage.tolist()), within_mm, across_mm, abs(math.degrees(shift[2])), True
+    )  # fmt: skip
 
 
 def _lens_of(solved: Solved, view: View) -> tuple[SolvedLens, SolvedRig]:
@@ -273,7 +305,7 @@ def _in_words(moved: Moved) -> str:
     turned = f", turned by {moved.turned_deg:.2f}°" if moved.turned_deg > 0.05 else ""
     if moved.within_mm > moved.mm:  # along the line of sight it is not known
         return f"{moved.name} moved, by {moved.across_mm:.1f} mm or more{turned}: it is off by {moved.rms_px:.1f} px"
-    way = f"x {x:+.1f} y {y:+.1f} z {z:+.1f}"
+    way = f"x {x:+.1f} y {y:+.1f} z {z:+.1f}{', across the line of sight' if moved.is_across else ''}"
     return f"{moved.name} moved by {moved.mm:.1f} ± {moved.within_mm:.1f} mm ({way}){turned}: it is off by {moved.rms_px:.1f} px"
 
 
