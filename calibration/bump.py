@@ -1,8 +1,8 @@
 """Has anything moved since a wall was calibrated? One view tells: wall, lens and rig are known, so the camera's place follows
 from what it sees, and what does not fit has moved. Pure.
 
-Every surface says alone where the camera was. One that contradicts the others has moved, by the rigid motion between its
-answer and theirs; of two that contradict each other the one that the tracker contradicts too, or else the smaller. Then every
+Every surface says alone where the camera was. Where they contradict each other, one has moved without which the others agree,
+by the rigid motion between its answer and theirs; of two, the one that the tracker contradicts too, or else the smaller. Then every
 panel is looked at. One view tells a motion across the line of sight by fractions of a millimetre, along it worse; where
 it does not tell, that is said. Whether tracker and wall as a whole have moved against each other only the tracker's sample tells.
 """
@@ -105,15 +105,19 @@ def bump_of(solved: Solved, view: View) -> Bump:
     told = _told_by_tracker(rig, lens, view)
 
     alone = {name: sight.resected(names == name, start) for name in dict.fromkeys(names)}
+
+    def worst(left: list[str]) -> float:
+        """How far the surfaces contradict each other at most."""
+        if len(left) < 2:
+            return 0.0
+        rest = {name: np.isin(names.astype(str), [n for n in left if n != name]) for name in left}
+        return max(_contradiction(sight, names == n, alone[n], sight.resected(rest[n], start)) for n in left)
+
     still = list(alone)
-    while len(still) > 1:
-        away = {
-            name: _contradiction(sight, names == name, alone[name], _rest(sight, names, still, name, start)) for name in still
-        }
-        name = max(away, key=lambda n: (_rank(away[n], len(still)), _from_tracker(alone[n], told), -(names == n).sum()))
-        if away[name] <= SIGNIFICANT:
-            break
-        still.remove(name)
+    while worst(still) > SIGNIFICANT:
+        without = {name: worst([n for n in still if n != name]) for name in still}
+        agree = {name: 0.0 if away <= SIGNIFICANT else away for name, away in without.items()}
+        still.remove(min(still, key=lambda n: (agree[n], -_from_tracker(alone[n], told), (names == n).sum())))
     rest = np.isin(names.astype(str), still)
     reference = sight.resected(rest, start)
     moved = [_moved(name, sight, names == name, alone[name], reference) for name in alone if name not in still]
@@ -146,15 +150,6 @@ def _sight(solved: Solved, lens: SolvedLens, view: View, known: list[Matches]) -
     eye_m = sight.resected(np.ones(len(points_m), bool)).stage_from_camera.position_m
     distance_mm = 1000 * np.linalg.norm(points_m - np.array(eye_m), axis=1)
     return sight._replace(sigma_px=np.hypot(sigma_px, led_sigma_mm / distance_mm * sight.focal_px))
-
-
-def _rest(sight: Sight, names: np.ndarray, still: list[str], name: str, start: Pose) -> Resection:
-    return sight.resected(np.isin(names.astype(str), [n for n in still if n != name]), start)
-
-
-def _rank(away: float, count: int) -> float:
-    """Of two surfaces each is as far from the other: they rank alike."""
-    return away if count > 2 else float(away > SIGNIFICANT)
 
 
 def _from_tracker(alone: Resection, told: Pose | None) -> float:
