@@ -184,12 +184,12 @@ def test_the_command_reads_a_folder_of_views(tmp_path, capsys):
 
 def test_one_picture_of_the_dots_is_enough(tmp_path, capsys):
     """A wall of 6 × 3 m, photographed by another camera model through a homography: its corners stand where a pinhole at
-    (0.4, -1, 1.7) that looks along +Y sees them; f = 24 mm on 24 × 18 mm, 960 × 720."""
-    surface = Surface("wall", WALL.stage_from_surface, WALL.size_m, (192, 96))
-    size_px = (960, 720)
-    corners_m = surface_points(surface, np.array([0.0, 192, 192, 0]), np.array([0.0, 0, 96, 96]))
+    (0.4, -1, 1.7) that looks along +Y sees them; f = 24 mm on 24 × 18 mm, 480 × 360."""
+    surface = Surface("wall", WALL.stage_from_surface, WALL.size_m, (96, 48))
+    size_px = (480, 360)
+    corners_m = surface_points(surface, np.array([0.0, 96, 96, 0]), np.array([0.0, 0, 48, 48]))
     x, y, z = (corners_m - (0.4, -1.0, 1.7)).T
-    corners_px = np.stack([480 + 960 * x / y, 360 - 960 * z / y], -1)
+    corners_px = np.stack([240 + 480 * x / y, 180 - 480 * z / y], -1)
     photograph = Photographer({surface: corners_px}, size_px, k1=0.0).photographs(["dots"])["dots"]
     (tmp_path / "dots.png").write_bytes(png(np.repeat(photograph[..., None], 3, -1)))
     result = calibrated(surface)
@@ -198,5 +198,5 @@ def test_one_picture_of_the_dots_is_enough(tmp_path, capsys):
     save_solved(tmp_path / "solved.json", result)
     assert main(["calibrate", "bump", str(tmp_path), str(tmp_path / "dots.png")]) == 0, capsys.readouterr()
     assert "dots.png: nothing has moved (wall 0." in capsys.readouterr().out
-    (tmp_path / "black.png").write_bytes(png(np.zeros((720, 960, 3), np.uint8)))
+    (tmp_path / "black.png").write_bytes(png(np.zeros((360, 480, 3), np.uint8)))
     assert main(["calibrate", "bump", str(tmp_path), str(tmp_path / "black.png")]) == 2
