@@ -23,7 +23,7 @@ from ledvolume.frustum import Footprint
 from ledvolume.lens import Distortion, Lens, view_overscan
 from ledvolume.lens_table import LensTable, lens_table_of
 from ledvolume.outputs.pixels import PixelFormat
-from ledvolume.pose import Pose, Similarity, canonical, pan_tilt_roll
+from ledvolume.pose import Pose, Quat, Similarity, canonical, pan_tilt_roll
 from ledvolume.protocols import Reading, checked_profile
 from ledvolume.protocols.osc_map import as_map, preset_map
 from ledvolume.show_file import (
@@ -36,7 +36,7 @@ from ledvolume.show_file import (
     SurfaceTable,
     TrackingTable,
 )
-from ledvolume.stage import Arc, Flat, Stage, Surface, WallTile, cut, facing
+from ledvolume.stage import Arc, Flat, Stage, Surface, WallTile, cut, facing, seen_by
 from ledvolume.struct_file import convert
 from ledvolume.timeline import Limits
 
@@ -157,14 +157,21 @@ def show(path: Path, table: ShowFile, given: Mapping[str, bytes] = MappingProxyT
 
 def _pose(path: Path, key: str, table: PoseTable | FieldFromStage) -> Pose:
     position = table.position if isinstance(table, FieldFromStage) else table.position_m
+    if wxyz := _written_quaternion(path, key, table):
+        return Pose(wxyz, position)
+    return Pose(pan_tilt_roll(*map(math.radians, (table.pan_deg, table.tilt_deg, table.roll_deg))), position)
+
+
+def _written_quaternion(path: Path, key: str, table: PoseTable | FieldFromStage | SurfaceTable) -> Quat | None:
+    """wxyz of a table whose rotation is written so, and not as angles."""
     degrees = (table.pan_deg, table.tilt_deg, table.roll_deg)
     if table.wxyz is None:
-        return Pose(pan_tilt_roll(*map(math.radians, degrees)), position)
+        return None
     if any(degrees):
         raise ConfigError(path, key, "either wxyz or pan_deg, tilt_deg, roll_deg", f"wxyz and {degrees}")
     if abs(math.hypot(*table.wxyz) - 1) > 1e-3:
         raise ConfigError(path, f"{key}.wxyz", "a unit quaternion, scalar first", table.wxyz)
-    return Pose(canonical(table.wxyz), position)
+    return canonical(table.wxyz)
 
 
 def _place(path: Path, key: str, table: PlaceTable) -> PlaceSpec:
@@ -249,7 +256,11 @@ def _tiles(path: Path, key: str, table: SurfaceTable) -> tuple[WallTile, ...]:
         shape = Arc(table.radius_m)
     else:
         raise ConfigError(path, f"{key}.shape", '"flat" or "arc"', table.shape)
-    pose = facing(math.radians(table.pan_deg), table.centre_m)
+    if wxyz := _written_quaternion(path, key, table):
+        pose = seen_by(Pose(wxyz, table.centre_m))
+    else:
+        pan_rad, tilt_rad, roll_rad = map(math.radians, (table.pan_deg, table.tilt_deg, table.roll_deg))
+        pose = facing(pan_rad, table.centre_m, tilt_rad, roll_rad)
     surface = Surface(table.name, pose, table.size_m, table.resolution_px, shape)
     try:
         return cut(surface, *table.tiles)

@@ -61,7 +61,7 @@ class PlaceTable(Table):
 
 
 class SurfaceTable(Table):
-    """An upright wall surface, cut into columns × rows tiles."""
+    """A wall surface, cut into columns × rows tiles. It faces a viewer of this rotation: pan, tilt, roll, or wxyz."""
 
     name: Name
     shape: str
@@ -70,6 +70,9 @@ class SurfaceTable(Table):
     resolution_px: tuple[Count, Count]
     tiles: tuple[Count, Count] = (1, 1)
     pan_deg: float = 0.0
+    tilt_deg: float = 0.0
+    roll_deg: float = 0.0
+    wxyz: tuple[float, float, float, float] | None = None
     radius_m: float | None = None
 
 

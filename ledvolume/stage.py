@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from ledvolume.camera import Rig
-from ledvolume.pose import Pose, Vec3
+from ledvolume.pose import Pose, Vec3, multiply
 
 
 class Flat(msgspec.Struct, frozen=True, tag="flat", tag_field="kind", forbid_unknown_fields=True):
@@ -176,10 +176,18 @@ def led_coordinates(surface: Surface, origin_m: np.ndarray, directions: np.ndarr
     return best
 
 
-def facing(yaw_rad: float, centre_m: Vec3) -> Pose:
-    """stage_from_surface of an upright surface that a viewer panned by yaw_rad looks straight at (0: looks along +Y)."""
+def facing(pan_rad: float, centre_m: Vec3, tilt_rad: float = 0.0, roll_rad: float = 0.0) -> Pose:
+    """stage_from_surface of a surface that a viewer with this pan, tilt and roll looks straight at (0: looks along +Y, at an
+    upright wall; tilt + 90°: up at a ceiling; pose.py has the angles)."""
+    turns = zip((pan_rad, tilt_rad, roll_rad), ((0, 0, 1), (1, 0, 0), (0, 1, 0)))
+    pan, tilt, roll = ((math.cos(a / 2), *(math.sin(a / 2) * i for i in axis)) for a, axis in turns)
+    return seen_by(Pose(multiply(multiply(pan, tilt), roll), centre_m))
+
+
+def seen_by(stage_from_viewer: Pose) -> Pose:
+    """stage_from_surface of a surface that is in front of a viewer: right is right, up is up, its +Z looks back."""
     half = math.sqrt(0.5)
-    return Pose((math.cos(yaw_rad / 2), 0.0, 0.0, math.sin(yaw_rad / 2)), centre_m) @ Pose((half, half, 0.0, 0.0))
+    return stage_from_viewer @ Pose((half, half, 0.0, 0.0))
 
 
 def cut(surface: Surface, columns: int, rows: int) -> tuple[WallTile, ...]:

@@ -5,13 +5,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from ledvolume.config import load_show
 from ledvolume.errors import ConfigError
 from ledvolume.pose import Pose
 from ledvolume.protocols.freed_profile import PROFILES
-from ledvolume.stage import Arc, Flat, surface_points
+from ledvolume.stage import Arc, Flat, facing, surface_points
 from ledvolume.timeline import Limits
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -105,6 +106,37 @@ def test_a_surface_with_a_pan_faces_who_looks_along_it(written):
     assert surface.shape == Flat()
     # 90° to the left is -X; the surface's right edge is then toward +Y
     assert surface_points(surface, 64, 24) == pytest.approx([0.0, 4.0 + 1.6, 1.6])
+
+
+# centre (0, 4, 1.6), 3.2 × 2.4 m: where the middle of the right edge and the middle of the top are from there
+@pytest.mark.parametrize(
+    ("keys", "right", "top"),
+    [
+        # up: right stays right, and what was above is now behind
+        ("tilt_deg = 90", (1.6, 0.0, 0.0), (0.0, -1.2, 0.0)),
+        ("tilt_deg = -90", (1.6, 0.0, 0.0), (0.0, 1.2, 0.0)),
+        # first to the left, so that right is +Y, then up: the top is toward +X
+        ("pan_deg = 90\ntilt_deg = 90", (0.0, 1.6, 0.0), (1.2, 0.0, 0.0)),
+        # a wall that stands on its left edge: the viewer's head is turned clockwise, right is down, the top is right
+        ("roll_deg = 90", (0.0, 0.0, -1.6), (1.2, 0.0, 0.0)),
+        # a quarter turn about X is tilt 90
+        ("wxyz = [0.7071067811865476, 0.7071067811865476, 0.0, 0.0]", (1.6, 0.0, 0.0), (0.0, -1.2, 0.0)),
+    ],
+    ids=["ceiling", "floor", "ceiling seen from a side", "on its edge", "quaternion"],
+)
+def test_a_surface_faces_who_looks_straight_at_it(written, keys, right, top):
+    file = written(("radius_m = 6.0\n", f"{keys}\n"), ('"arc"', '"flat"'))
+    surface = load_show(file).stage.tiles[0].surface
+    centre = np.array([0.0, 4.0, 1.6])
+    assert surface_points(surface, 64, 24) - centre == pytest.approx(right, abs=1e-12)
+    assert surface_points(surface, 32, 0) - centre == pytest.approx(top, abs=1e-12)
+
+
+def test_a_surface_that_is_only_panned_has_the_bits_it_always_had():
+    for pan_rad in np.random.default_rng(3).uniform(-math.pi, math.pi, 200):
+        half = math.sqrt(0.5)
+        turned = Pose((math.cos(pan_rad / 2), 0.0, 0.0, math.sin(pan_rad / 2)), (1.0, 2.0, 3.0)) @ Pose((half, half, 0.0, 0.0))
+        assert facing(pan_rad, (1.0, 2.0, 3.0)) == turned
 
 
 def test_the_place_is_turned_scaled_and_then_moved(written):
@@ -251,6 +283,8 @@ def test_two_cameras_of_one_id_are_refused(written):
 def test_a_rotation_is_said_in_one_way_only(written):
     error = refusal(written(("pan_deg = 90.0", "pan_deg = 90.0\nwxyz = [1.0, 0.0, 0.0, 0.0]")))
     assert error.key == "place[0].field_from_stage"
+    error = refusal(written(("radius_m = 6.0", "radius_m = 6.0\ntilt_deg = 5.0\nwxyz = [1.0, 0.0, 0.0, 0.0]")))
+    assert error.key == "stage.surface[0]"
     error = refusal(written(("pan_deg = 90.0", "wxyz = [1.0, 1.0, 0.0, 0.0]")))
     assert error.key == "place[0].field_from_stage.wxyz" and "unit" in error.expected
 
