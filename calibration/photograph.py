@@ -1,11 +1,11 @@
 """A photograph of a wall, with all that makes real ones hard to read; where every LED is, is known.
 
-    camera, stage ─▶ Sight: how much of each LED's light comes to each picture pixel, and how blurred   (once a view)
-    Sight, what the wall shows ─▶ defocus ─▶ vignetting ─▶ exposure, blooming, clipping ─▶ noise ─▶ 8 bits   (once a picture)
+    camera, stage ─▶ Sight: how much of each LED's light comes to each part of a picture pixel                 (once a view)
+    Sight, what the wall shows ─▶ defocus ─▶ pixels ─▶ vignetting, exposure, blooming, clipping, noise ─▶ 8 bits   (a picture)
 
 Light adds up, so the first step is a sparse matrix: the pictures of a Gray code differ in what the LEDs show and in nothing
-else. An LED is a bright square in a dark pitch. A picture pixel takes the light of its whole area: it is cut into across²
-parts, and each is a box in LED coordinates, of the width that the camera's ray bundle has there, which LEDs overlap or not.
+else. An LED is a bright square in a dark pitch. A picture pixel is cut into across² parts, so that the lens blurs before the
+pixels sample; each part is a box in LED coordinates, as wide as the camera's ray bundle is there, which LEDs overlap or not.
 """
 
 import math
@@ -24,6 +24,7 @@ from ledvolume.stage import Stage, Surface
 
 RAYS_AT_ONCE = 1 << 19
 WIDEST_LED = 1.3  # of a part of a picture pixel: a wider one would meet three LEDs in a row
+MOST_ACROSS = 4
 WALL_REFLECTS = 0.15  # of the room's light: the mask between LEDs is black
 PERSON_REFLECTS = 0.4
 BLUR_STEP_PX = 0.5
@@ -36,7 +37,8 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exposure: how much of a full sensor the white wall gives in the middle of the picture; above 1 it clips. f_stop: None is a
     pinhole; the lens' own focus_distance_m, None too, is where it is sharp. softness_px: sigma of what the best lens blurs.
     full_well_e, read_noise_e: electrons. vignetting: light that the barrel takes in the corners, beside cos⁴. bloom: share of
-    the light beyond clipping that runs over into what is around it, bloom_px wide (sigma). across: see the module.
+    the light beyond clipping that runs over into what is around it, bloom_px wide (sigma). across: see the module; None: as
+    many as the finest pitch in the picture asks for.
     """
 
     resolution_px: tuple[int, int] = (1920, 1280)
@@ -49,7 +51,7 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bloom: float = 0.3
     bloom_px: float = 3.0
     is_bayer: bool = False
-    across: int = 2
+    across: int | None = None
 
 
 class Room(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,29 +63,33 @@ class Room(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Sight(msgspec.Struct, frozen=True):
-    """What a camera's picture is made of, whatever the wall shows.
+    """What a camera's picture is made of, whatever the wall shows. Parts are those of pixels, in one fine picture.
 
-    shares: (pixels, LEDs) sparse float32, LEDs in the order of stage.surfaces, row by row. room: (H, W) float32, light that
-    is there with a dark wall. blur_px: (H, W) float32, radius of a point's disk. falloff: (H, W) float32, vignetting.
+    shares: (parts, LEDs) sparse float32, LEDs in the order of stage.surfaces, row by row. room: (H · across, W · across)
+    float32, light that is there with a dark wall. blur_parts: likewise, the radius of a point's disk, in parts. falloff:
+    (H, W) float32, vignetting.
     """
 
     shares: sparse.csr_matrix
     room: np.ndarray
-    blur_px: np.ndarray
+    blur_parts: np.ndarray
     falloff: np.ndarray
+    across: int
 
 
 def sight(stage: Stage, camera: Camera, body: Body, room: Room = Room(), led_fill: float = 0.4) -> Sight:
     """led_fill: share of an LED pixel's area that shines; the wall's mean light is the same whatever it is."""
     width, height = body.resolution_px
-    band = max(1, RAYS_AT_ONCE // (width * body.across**2))
-    parts = [_band(stage, camera, body, room, led_fill, top, min(top + band, height)) for top in range(0, height, band)]
-    shares, lit, depth_m = zip(*parts)
+    across = body.across or _parts_across(stage, camera, body)
+    band = max(2, RAYS_AT_ONCE // (width * across))
+    rows = [slice(top, min(top + band, height * across)) for top in range(0, height * across, band)]
+    shares, lit, depth_m = zip(*(_band(stage, camera, body, across, room, led_fill, each) for each in rows))
     return Sight(
         sparse.vstack(shares, "csr"),
         np.concatenate(lit),
-        _blur_px(camera.lens, body, np.concatenate(depth_m)),
+        across * _blur_px(camera.lens, body, np.concatenate(depth_m)),
         _falloff(camera.lens, body),
+        across,
     )
 
 
@@ -95,8 +101,13 @@ def photograph(seen: Sight, stage: Stage, images: dict[str, np.ndarray], body: B
 def collected(seen: Sight, stage: Stage, images: dict[str, np.ndarray], body: Body) -> np.ndarray:
     """The light on the sensor, (H, W, 3) float32; 1 is a full one, and nothing is cut off yet."""
     leds = np.concatenate([wall_light(stage, surface, images).reshape(-1, 3) for surface in stage.surfaces])
-    light = (seen.shares @ leds).reshape(*seen.room.shape, 3) + seen.room[..., None]
-    return defocused(light, seen.blur_px) * (seen.falloff * np.float32(body.exposure))[..., None]
+    if (leds == leds[:, :1]).all():  # grey, as patterns are: a third of the work
+        leds = leds[:, :1]
+    light = (seen.shares @ leds).reshape(*seen.room.shape, -1) + seen.room[..., None]
+    light = defocused(light, seen.blur_parts)
+    (width, height), n = body.resolution_px, seen.across
+    light = light.reshape(height, n, width, n, -1).mean((1, 3)) * (seen.falloff * np.float32(body.exposure))[..., None]
+    return np.broadcast_to(light, (height, width, 3))
 
 
 def developed(light: np.ndarray, body: Body, seed: int | tuple[int, ...]) -> np.ndarray:
@@ -136,49 +147,61 @@ def disk_radius_mm(lens: Lens, f_stop: float, depth_m: np.ndarray) -> np.ndarray
 
 
 def defocused(light: np.ndarray, radius_px: np.ndarray) -> np.ndarray:
-    """Every point of (H, W, 3) as a disk of the radius that radius_px (H, W) has there.
+    """Every point of (H, W, C) as a disk of the radius that radius_px (H, W) has there.
 
-    Disks of a few radii are drawn, and each pixel takes its own between two of them, so that the second moment is right.
+    Disks of a few radii are drawn, their squares in equal steps, and each pixel takes its own between two of them, so that
+    the second moment is right.
     """
     low, high = float(radius_px.min()), float(radius_px.max())
     if high < LEAST_BLUR_PX:
         return light
-    radii = np.linspace(low, high, 1 + math.ceil((high - low) / BLUR_STEP_PX)) if high - low > LEAST_BLUR_PX else [(low + high) / 2]
-    drawn = [cv2.filter2D(light, -1, disk(r), borderType=cv2.BORDER_REPLICATE) for r in radii]
-    if len(drawn) == 1:
-        return drawn[0]
-    squares = np.square(radii)
-    result = np.zeros_like(light)
-    for i, picture in enumerate(drawn):
-        share = np.interp(radius_px**2, squares, np.arange(len(radii)) == i).astype(np.float32)
-        result += picture * share[..., None]
-    return result
+    levels = 1 + math.ceil((high - low) / BLUR_STEP_PX) if high - low > LEAST_BLUR_PX else 1
+    squares = np.linspace(low**2, high**2, levels) if levels > 1 else [(low**2 + high**2) / 2]
+    drawn = (
+        cv2.filter2D(light, -1, disk(math.sqrt(square)), borderType=cv2.BORDER_REPLICATE).reshape(light.shape) for square in squares
+    )
+    if levels == 1:
+        return next(drawn)
+    at = (radius_px**2 - np.float32(low**2)) * np.float32((levels - 1) / (high**2 - low**2))
+    return sum(picture * np.maximum(1 - np.abs(at - np.float32(i)), 0)[..., None] for i, picture in enumerate(drawn))
 
 
 def disk(radius_px: float) -> np.ndarray:
     """A disk of sum 1 as a kernel of pixels whose second moment along an axis is that of the disk, r²/4.
 
-    Pixels are squares, and squares alone widen by 1/12: the disk that is drawn is smaller by that. Below 1/√3 px there is
-    none that small, and the four neighbours take what the moment asks for.
+    Of a disk that is smaller than a pixel, the neighbours take what the moment asks for. Pixels are squares, and squares
+    alone widen by 1/12: the disk that is drawn is smaller by almost that, and its middle takes the rest.
     """
-    if radius_px**2 <= 1 / 3:
+    if radius_px < 1:
         one = np.array([0, 1, 0]) + radius_px**2 / 8 * np.array([1, -2, 1])
         return np.outer(one, one).astype(np.float32)
-    drawn, parts = math.sqrt(radius_px**2 - 1 / 3), 16
+    drawn, parts = math.sqrt(radius_px**2 - 0.2), 32
     reach = math.ceil(drawn - 0.5)
     at = (np.arange((2 * reach + 1) * parts) + 0.5) / parts - reach - 0.5
     inside = np.hypot(*np.meshgrid(at, at)) <= drawn
-    kernel = inside.reshape(2 * reach + 1, parts, 2 * reach + 1, parts).sum((1, 3))
-    return (kernel / kernel.sum()).astype(np.float32)
+    kernel = inside.reshape(2 * reach + 1, parts, 2 * reach + 1, parts).sum((1, 3)) / inside.sum()
+    kernel *= radius_px**2 / 4 / (kernel * np.arange(-reach, reach + 1) ** 2).sum()
+    kernel[reach, reach] += 1 - kernel.sum()
+    return kernel.astype(np.float32)
 
 
-def _band(stage: Stage, camera: Camera, body: Body, room: Room, led_fill: float, top: int, bottom: int):
-    """Rows top to bottom of a Sight: shares, room's light and depths."""
-    (width, _), across, n = body.resolution_px, body.across, body.across**2
-    fine_px = (width * across, body.resolution_px[1] * across)
-    directions = view_directions(camera, fine_px, True, slice(top * across, bottom * across))
-    rows, columns = np.indices(directions.shape[:2], np.int32) // across
-    pixels = rows * np.int32(width) + columns
+def _parts_across(stage: Stage, camera: Camera, body: Body) -> int:
+    """Two, or so many that where the picture is finest on the wall, 5 % of it aside, a part is no wider than WIDEST_LED."""
+    coarse = 16
+    directions = view_directions(camera, tuple(max(2, size // coarse) for size in body.resolution_px), True)
+    wide = [np.zeros(1)]
+    for surface in stage.surfaces:
+        led_px, _, _ = wall_hit(surface, camera, directions)
+        squares = sum(_squared_steps(led_px, axis) for axis in (0, 1))[~np.isnan(led_px)]
+        wide.append(np.sqrt(squares) / coarse)
+    widest = float(np.percentile(np.concatenate(wide), 95))
+    return min(max(2, math.ceil(widest / WIDEST_LED)), MOST_ACROSS)
+
+
+def _band(stage: Stage, camera: Camera, body: Body, across: int, room: Room, led_fill: float, rows: slice):
+    """Some rows of a Sight: shares, room's light and depths."""
+    width, height = (size * across for size in body.resolution_px)
+    directions = view_directions(camera, (width, height), True, rows)
     nearest_m = np.full(directions.shape[:2], np.inf)
     room_light = np.full(directions.shape[:2], room.light, np.float32)
     hits = []
@@ -194,19 +217,15 @@ def _band(stage: Stage, camera: Camera, body: Body, room: Room, led_fill: float,
     entries, first = [], 0
     for surface, (led_px, distance_m) in zip(stage.surfaces, hits):
         is_seen = (distance_m <= nearest_m) & np.isfinite(distance_m)
+        parts = np.flatnonzero(is_seen).astype(np.int32)
         for led, share in _overlaps(surface, led_px, is_seen, led_fill):
-            entries.append((pixels[is_seen][share > 0], first + led[share > 0], share[share > 0] / np.float32(n)))
+            is_lit = share > 0
+            entries.append((parts[is_lit], first + led[is_lit], share[is_lit]))
         first += surface.resolution_px[0] * surface.resolution_px[1]
-    pixel, led, share = (np.concatenate(each) for each in zip(*entries))
-    count = (bottom - top) * width
-    blocks = (bottom - top, across, width, across)
+    part, led, share = (np.concatenate(each) for each in zip(*entries))
     forward = camera.stage_from_camera.matrix()[:3, 1]
-    depth_m = np.where(np.isfinite(nearest_m), nearest_m * (directions @ forward), np.nan).reshape(blocks)
-    return (
-        sparse.csr_matrix((share, (pixel, led)), (count, first)),
-        room_light.reshape(blocks).mean((1, 3)),
-        depth_m[:, 0, :, 0].astype(np.float32),
-    )
+    depth_m = np.where(np.isfinite(nearest_m), nearest_m, np.nan) * (directions @ forward)
+    return sparse.csr_matrix((share, (part, led)), (nearest_m.size, first)), room_light, depth_m.astype(np.float32)
 
 
 def _overlaps(surface: Surface, led_px: np.ndarray, is_seen: np.ndarray, led_fill: float):
@@ -248,8 +267,8 @@ def _person_m(camera: Camera, directions: np.ndarray, at_m: tuple[float, float])
         side_m = (directions[..., :2] @ np.array([forward[1], -forward[0]])) * distance_m
         up_m = eye_m[2] + directions[..., 2] * distance_m
         head = (side_m / 0.1) ** 2 + ((up_m - 1.62) / 0.13) ** 2 < 1
-        body = (np.abs(side_m) < 0.23 - 0.05 * np.abs(up_m - 1.2)) & (up_m > 0) & (up_m < 1.48)
-        return np.where((head | body) & (distance_m > 0), distance_m, np.inf)
+        rest = (np.abs(side_m) < np.interp(up_m, (0, 1.2, 1.38, 1.48), (0.17, 0.23, 0.22, 0.06))) & (up_m > 0) & (up_m < 1.55)
+        return np.where((head | rest) & (distance_m > 0), distance_m, np.inf)
 
 
 def _blur_px(lens: Lens, body: Body, depth_m: np.ndarray) -> np.ndarray:
