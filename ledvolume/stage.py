@@ -35,10 +35,23 @@ class PositionMap(msgspec.Struct, frozen=True, tag="map", tag_field="kind", forb
     rows: int
     corners: bytes
 
+    @classmethod
+    def of(cls, corners_m: np.ndarray) -> "PositionMap":
+        """The map of these corners (rows, columns, 2, 2, 3)."""
+        rows, columns = corners_m.shape[:2]
+        return cls(columns, rows, np.ascontiguousarray(corners_m, "<f8").tobytes())
+
     @property
     def corners_m(self) -> np.ndarray:
         """(rows, columns, 2, 2, 3) float64."""
         return np.frombuffer(self.corners, "<f8").reshape(self.rows, self.columns, 2, 2, 3)
+
+    @property
+    def size_m(self) -> tuple[float, float]:
+        """Width and height of a wall of so many cells of the median cell's size."""
+        c = self.corners_m
+        edges_m = (np.linalg.norm(c[:, :, :, 1] - c[:, :, :, 0], axis=-1), np.linalg.norm(c[:, :, 1] - c[:, :, 0], axis=-1))
+        return float(np.median(edges_m[0])) * self.columns, float(np.median(edges_m[1])) * self.rows
 
 
 class Surface(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from ledvolume.commands.serve import solved_words
 from ledvolume.config import load_show
 from ledvolume.errors import ConfigError
 from ledvolume.pose import Pose
@@ -217,7 +218,7 @@ REFUSED = {
     "scale of nothing": ("scale = 0.5", "scale = 0.0", "place[0].field_from_stage.scale", "> 0", 0.0),
     "decimal rate": ('rate = "24"', 'rate = "23.976"', "rate", "60000/1001", "23.976"),
     "rate of nothing": ('rate = "24"', 'rate = "0"', "rate", "frames per second", "0"),
-    "unknown shape": ('"arc"', '"dome"', "stage.surface[0].shape", '"flat" or "arc"', "dome"),
+    "unknown shape": ('"arc"', '"dome"', "stage.surface[0].shape", '"flat", "arc" or "map"', "dome"),
     "arc without radius": ("radius_m = 6.0", "", "stage.surface[0].radius_m", "metres", None),
     "plane with radius": ('"arc"', '"flat"', "stage.surface[0].radius_m", "no radius", 6.0),
     "more than a turn": ("radius_m = 6.0", "radius_m = 0.5", "stage.surface[0].size_m", "one full turn", 3.2),
@@ -272,6 +273,37 @@ def test_a_profile_is_given_by_name_or_written_out(written):
     more = 'profile = { based_on = "z-cam", axes = "y x z", pan_sign = -1 }'
     written_out = load_show(written((uri, f'uri = "freed+udp://:40000"\n{more}'))).sources[0].reading.profile
     assert written_out == msgspec.structs.replace(PROFILES["z-cam"], axes="y x z", pan_sign=-1)
+
+
+def test_a_show_says_who_measured_it_and_how_well(written):
+    wall = '{ by = "ledvolume calibrate 0.2", at = "2026-11-24T10:00:00Z", from = "views.json", views = 12, rms_px = 0.31, sigma_mm = 0.3 }'
+    rig = '{ by = "hand", at = 2026-11-25T00:30:00+02:00, tracker_from_camera_sigma_mm = 0.5, tracker_from_camera_sigma_deg = 0.02 }'
+    file = written(("radius_m = 6.0", f"radius_m = 6.0\nsolved = {wall}"), ('id = "A"', f'id = "A"\nsolved = {rig}'))
+    show = load_show(file)
+    solved = show.solved["surface wall"]
+    assert (solved.from_file, solved.views, solved.sigma_mm) == ("views.json", 12, 0.3)
+    assert solved_words(show) == [
+        "surface wall: solved 2026-11-24 10:00 by ledvolume calibrate 0.2 from 12 views: ± 0.3 mm, left over 0.31 px RMS",
+        "camera A: solved 2026-11-25 00:30 by hand: tracker_from_camera ± 0.5 mm, tracker_from_camera ± 0.02°",
+    ]
+    assert load_show(written()).solved == {}
+
+
+@pytest.mark.parametrize(
+    ("solved", "key", "expected"),
+    [
+        ('{ at = "2026-11-24T10:00:00Z" }', "solved.by", "to be given"),
+        ('{ by = "x", at = "yesterday" }', "solved.at", "such as 2026-11-24T10:00:00Z"),
+        ('{ by = "x", at = "2026-11-24T10:00:00" }', "solved.at", "with its zone"),
+        ('{ by = "x", at = 2026-11-24 }', "solved.at", "with its zone"),
+        ('{ by = "x", at = 2026-11-24T10:00:00Z, sigma_mm = -1 }', "solved.sigma_mm", ">= 0"),
+        ('{ by = "x", at = 2026-11-24T10:00:00Z, latency_sigma_ms = 1 }', "solved.latency_sigma_ms", "a key of this table"),
+    ],
+    ids=["by nobody", "no time", "no zone", "a day", "negative", "of a camera"],
+)
+def test_what_a_show_says_of_its_measuring_is_checked(written, solved, key, expected):
+    error = refusal(written(("radius_m = 6.0", f"radius_m = 6.0\nsolved = {solved}")))
+    assert error.key == f"stage.surface[0].{key}" and expected in error.expected
 
 
 def test_two_cameras_of_one_id_are_refused(written):
