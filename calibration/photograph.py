@@ -230,20 +230,27 @@ def _band(stage: Stage, camera: Camera, body: Body, across: int, room: Room, led
 
 def _overlaps(surface: Surface, led_px: np.ndarray, is_seen: np.ndarray, led_fill: float):
     """The four LEDs around each part of a pixel that is_seen: (number of the LED, its share of the part's light) four times."""
-    (width, height), half = surface.resolution_px, math.sqrt(led_fill) / 2
-    squares = sum(_squared_steps(led_px, axis) for axis in (0, 1))
-    at, wide = led_px[is_seen], np.sqrt(squares[is_seen]).clip(1e-3, WIDEST_LED)
-    before = np.floor(at - 0.5)
-    ahead = (at - 0.5 - before).astype(np.float32)
-    before, wide = before.astype(np.int32), wide.astype(np.float32)
-    for right in (0, 1):
-        for down in (0, 1):
-            step = np.array([right, down], np.int32)
-            off, led = ahead - step.astype(np.float32), before + step
-            overlap = np.minimum(off + wide / 2, half) - np.maximum(off - wide / 2, -half)
-            share = (np.maximum(overlap, 0) / wide).prod(-1) / np.float32(led_fill)
-            share[(led < 0).any(-1) | (led >= (width, height)).any(-1)] = 0
-            yield led[:, 1] * np.int32(width) + led[:, 0], share
+    width, height = surface.resolution_px
+    wide = np.sqrt(sum(_squared_steps(led_px, axis) for axis in (0, 1))[is_seen]).clip(1e-3, WIDEST_LED)
+    at = led_px[is_seen]
+    columns, rows = (_overlap(at[:, i], wide[:, i], size, led_fill) for i, size in enumerate((width, height)))
+    for row, down in rows:
+        for column, right in columns:
+            yield row * np.int32(width) + column, right * down
+
+
+def _overlap(at_px: np.ndarray, wide_px: np.ndarray, size: int, led_fill: float):
+    """Along one axis: the LED before each place and the one behind it, as (its number, its share) twice."""
+    half = math.sqrt(led_fill) / 2
+    before = np.floor(at_px - 0.5)
+    ahead, wide_px = (at_px - 0.5 - before).astype(np.float32), wide_px.astype(np.float32)
+    before, pair = before.astype(np.int32), []
+    for step in (0, 1):
+        off, led = ahead - np.float32(step), before + np.int32(step)
+        overlap = np.minimum(off + wide_px / 2, half) - np.maximum(off - wide_px / 2, -half)
+        share = np.maximum(overlap, 0) / (wide_px * np.float32(2 * half))
+        pair.append((led, np.where((led >= 0) & (led < size), share, 0)))
+    return pair
 
 
 def _squared_steps(led_px: np.ndarray, axis: int) -> np.ndarray:

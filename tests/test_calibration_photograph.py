@@ -122,7 +122,7 @@ def test_an_led_out_of_focus_is_spread_as_a_disk_and_keeps_its_light():
     soft = light_of(stage, shown(stage, led), camera, body)
     (before, narrow), (after, wide) = middle_and_spread(sharp), middle_and_spread(soft)
     assert wide - narrow == pytest.approx([0.1415, 0.1415], abs=0.003)
-    assert after == pytest.approx(before, abs=1e-3) and soft.sum() == pytest.approx(sharp.sum(), rel=1e-4)
+    assert after == pytest.approx(before, abs=3e-3) and soft.sum() == pytest.approx(sharp.sum(), rel=1e-4)
 
 
 @pytest.mark.parametrize("radius_px", [0.3, 0.57, 0.9, 1.0, 1.1, 1.5, 2.3, 7.0, 15.0])
