@@ -15,7 +15,7 @@ from ledvolume.farm.job import job_of
 from ledvolume.frame import FrameRequest
 from ledvolume.offline import RenderSpec, show_of
 from ledvolume.schedule import Inputs
-from ledvolume.stage import Arc, PositionMap, Surface, facing, surface_points
+from ledvolume.stage import PositionMap, Surface, facing, surface_points
 from ledvolume.take import ShowRecorder, Take
 from ledvolume.wall_map import load_wall_map, wall_map_file
 
