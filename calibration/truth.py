@@ -66,7 +66,7 @@ def deviating_surface(surface: Surface, by: Deviations, rng: np.random.Generator
     """The surface as it might stand: moved and turned about its middle, an arc of another radius, panels that hang askew."""
     shape = surface.shape
     if isinstance(shape, Arc):
-        shape = Arc(shape.radius_m * (1 + by.radius_percent / 100 * rng.standard_normal()))
+        shape = Arc(shape.radius_m * (1 + by.radius_percent / 100 * float(rng.standard_normal())))
     moved = surface.stage_from_surface @ noisy(Pose(), by.wall_mm, by.wall_deg, rng)
     surface = msgspec.structs.replace(surface, stage_from_surface=moved, shape=shape)
     return msgspec.structs.replace(surface, shape=_panels(surface, by, rng)) if by.panel_mm or by.panel_deg else surface
@@ -76,7 +76,7 @@ def deviating_rig(rig: Rig, by: Deviations, rng: np.random.Generator) -> Rig:
     """The rig with its true hand-eye and lens; without a lens table, whose lens is that at no encoder's reading."""
     lens = lens_of(rig, LensReading())
     corner_mm = math.hypot(*lens.sensor_mm) / 2
-    focal, dx, dy, bend = rng.standard_normal(4)
+    focal, dx, dy, bend = rng.standard_normal(4).tolist()
     distortion = lens.distortion
     if by.bend_percent:
         distortion = Distortion((bend * by.bend_percent / 100 / corner_mm**2,), model="Brown-Conrady U-D")
