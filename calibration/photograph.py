@@ -158,7 +158,8 @@ def defocused(light: np.ndarray, radius_px: np.ndarray) -> np.ndarray:
     levels = 1 + math.ceil((high - low) / BLUR_STEP_PX) if high - low > LEAST_BLUR_PX else 1
     squares = np.linspace(low**2, high**2, levels) if levels > 1 else [(low**2 + high**2) / 2]
     drawn = (
-        cv2.filter2D(light, -1, disk(math.sqrt(square)), borderType=cv2.BORDER_REPLICATE).reshape(light.shape) for square in squares
+        cv2.filter2D(light, -1, disk(math.sqrt(square)), borderType=cv2.BORDER_REPLICATE).reshape(light.shape)
+        for square in squares
     )
     if levels == 1:
         return next(drawn)

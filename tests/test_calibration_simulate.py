@@ -92,7 +92,9 @@ def test_a_surface_is_off_by_what_was_asked():
     moved = [deviating_surface(SURFACE, by, rng).stage_from_surface.position_m for _ in range(400)]
     off_mm = 1000 * (np.array(moved) - SURFACE.stage_from_surface.position_m)
     assert np.mean(np.sum(off_mm**2, -1)) == pytest.approx(3 * 20**2, rel=0.15)
-    radii = [deviating_surface(SURFACE, msgspec.structs.replace(STILL, radius_percent=2.0), rng).shape.radius_m for _ in range(400)]
+    radii = [
+        deviating_surface(SURFACE, msgspec.structs.replace(STILL, radius_percent=2.0), rng).shape.radius_m for _ in range(400)
+    ]
     assert np.std(radii) == pytest.approx(0.1, rel=0.15)
 
 
