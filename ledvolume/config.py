@@ -8,7 +8,7 @@ What is refused is refused with file, key path, what was expected and what was g
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +23,7 @@ from ledvolume.frustum import Footprint
 from ledvolume.lens import Distortion, Lens, view_overscan
 from ledvolume.lens_table import LensTable, lens_table_of
 from ledvolume.outputs.pixels import PixelFormat
-from ledvolume.pose import Pose, Similarity, canonical, pan_tilt_roll
+from ledvolume.pose import Pose, Quat, Similarity, canonical, pan_tilt_roll
 from ledvolume.protocols import Reading, checked_profile
 from ledvolume.protocols.osc_map import as_map, preset_map
 from ledvolume.show_file import (
@@ -32,13 +32,16 @@ from ledvolume.show_file import (
     PlaceTable,
     PoseTable,
     ShowFile,
+    SolvedCameraTable,
+    SolvedSurfaceTable,
     SourceTable,
     SurfaceTable,
     TrackingTable,
 )
-from ledvolume.stage import Arc, Flat, Stage, Surface, WallTile, cut, facing
+from ledvolume.stage import Arc, Flat, PositionMap, Stage, Surface, WallTile, cut, facing, seen_by
 from ledvolume.struct_file import convert
 from ledvolume.timeline import Limits
+from ledvolume.wall_map import wall_map_of
 
 
 class PlaceSpec(msgspec.Struct, frozen=True):
@@ -62,9 +65,10 @@ class Show(msgspec.Struct, frozen=True):
     """A show, checked; radians, nanoseconds, absolute files. start: the place that is put up first.
 
     toml, instead, files: what the show was read from, for recordings: the file's bytes, the keys that stood in for its own,
-    and the lens tables that it names, by these names.
+    and the lens tables and wall maps that it names, by these names.
     The camera on air is the first of `stage.rigs`. initial: camera id → stage_from_camera before the tracker speaks.
     lead_ns: how long before it is shown a frame is decided; default one frame.
+    solved: who measured what of it, by `surface NAME` and `camera ID`.
     """
 
     file: Path
@@ -81,6 +85,7 @@ class Show(msgspec.Struct, frozen=True):
     footprint: Footprint
     pixel_format: PixelFormat
     quality: str
+    solved: dict[str, SolvedSurfaceTable | SolvedCameraTable] = {}
     toml: bytes = b""
     instead: dict = {}
     files: dict[str, bytes] = {}
@@ -109,11 +114,7 @@ def read_show(path: Path, toml: bytes, files: Mapping[str, bytes] = MappingProxy
 def show(path: Path, table: ShowFile, given: Mapping[str, bytes] = MappingProxyType({})) -> Show:
     """Check what types cannot say, and turn the written file into values. Raises ConfigError."""
     folder = path.resolve().parent
-    files = {
-        camera.lens_table: given.get(camera.lens_table) or _read(path, f"camera[{i}].lens_table", camera.lens_table)
-        for i, camera in enumerate(table.camera)
-        if camera.lens_table is not None
-    }
+    files = {name: given[name] if name in given else _read(path, key, what, name) for key, what, name in _named_files(table)}
     _unlike(path, "place", "name", [place.name for place in table.place])
     _unlike(path, "stage.surface", "name", [surface.name for surface in table.stage.surface])
     _unlike(path, "camera", "id", [camera.id for camera in table.camera])
@@ -130,7 +131,7 @@ def show(path: Path, table: ShowFile, given: Mapping[str, bytes] = MappingProxyT
         raise ConfigError(path, "footprint", "overscan from 1 to `most`, feather from 0 on", table.footprint)
     rate = _told_by(path, "rate", frame_rate, str(table.rate))
     lead_ns = round(SECOND_NS / rate) if table.lead_ms is None else round(table.lead_ms * 1e6)
-    tiles = [tile for i, s in enumerate(table.stage.surface) for tile in _tiles(path, f"stage.surface[{i}]", s)]
+    tiles = [tile for i, s in enumerate(table.stage.surface) for tile in _tiles(path, f"stage.surface[{i}]", s, files)]
     rigs = tuple(_rig(path, f"camera[{i}]", camera, files) for i, camera in enumerate(table.camera))
     at_centre = Pose(position_m=zone.centre_m)
     return Show(
@@ -151,20 +152,31 @@ def show(path: Path, table: ShowFile, given: Mapping[str, bytes] = MappingProxyT
         footprint=table.footprint,
         pixel_format=table.pixel_format,
         quality=table.quality,
+        solved={
+            **{f"surface {surface.name}": surface.solved for surface in table.stage.surface if surface.solved},
+            **{f"camera {camera.id}": camera.solved for camera in table.camera if camera.solved},
+        },
         files=files,
     )
 
 
 def _pose(path: Path, key: str, table: PoseTable | FieldFromStage) -> Pose:
     position = table.position if isinstance(table, FieldFromStage) else table.position_m
+    if wxyz := _written_quaternion(path, key, table):
+        return Pose(wxyz, position)
+    return Pose(pan_tilt_roll(*map(math.radians, (table.pan_deg, table.tilt_deg, table.roll_deg))), position)
+
+
+def _written_quaternion(path: Path, key: str, table: PoseTable | FieldFromStage | SurfaceTable) -> Quat | None:
+    """wxyz of a table whose rotation is written so, and not as angles."""
     degrees = (table.pan_deg, table.tilt_deg, table.roll_deg)
     if table.wxyz is None:
-        return Pose(pan_tilt_roll(*map(math.radians, degrees)), position)
+        return None
     if any(degrees):
         raise ConfigError(path, key, "either wxyz or pan_deg, tilt_deg, roll_deg", f"wxyz and {degrees}")
     if abs(math.hypot(*table.wxyz) - 1) > 1e-3:
         raise ConfigError(path, f"{key}.wxyz", "a unit quaternion, scalar first", table.wxyz)
-    return Pose(canonical(table.wxyz), position)
+    return canonical(table.wxyz)
 
 
 def _place(path: Path, key: str, table: PlaceTable) -> PlaceSpec:
@@ -172,11 +184,21 @@ def _place(path: Path, key: str, table: PlaceTable) -> PlaceSpec:
     return PlaceSpec(Path(table.file), field_from_stage, table.near_m, 2.0**table.exposure_stops, table.credit)
 
 
-def _read(path: Path, key: str, name: str) -> bytes:
+def _named_files(table: ShowFile) -> Iterator[tuple[str, str, str]]:
+    """(key, what it is, name) of every file that a show is not whole without. Scenes are not among them: they are large."""
+    for i, surface in enumerate(table.stage.surface):
+        if surface.map is not None:
+            yield f"stage.surface[{i}].map", "a wall map", surface.map
+    for i, camera in enumerate(table.camera):
+        if camera.lens_table is not None:
+            yield f"camera[{i}].lens_table", "a lens table", camera.lens_table
+
+
+def _read(path: Path, key: str, what: str, name: str) -> bytes:
     try:
         return (path.resolve().parent / name).read_bytes()
     except OSError:
-        raise ConfigError(path, key, "the file of a lens table, relative to the show", name) from None
+        raise ConfigError(path, key, f"the file of {what}, relative to the show", name) from None
 
 
 def _rig(path: Path, key: str, table: CameraTable, files: dict[str, bytes]) -> Rig:
@@ -236,10 +258,13 @@ def _source(path: Path, key: str, table: SourceTable) -> SourceSpec:
     return SourceSpec(table.uri, Reading(osc_map=osc_map, clock=table.clock, cameras=table.cameras, profile=profile))
 
 
-def _tiles(path: Path, key: str, table: SurfaceTable) -> tuple[WallTile, ...]:
+def _tiles(path: Path, key: str, table: SurfaceTable, files: dict[str, bytes]) -> tuple[WallTile, ...]:
+    if table.shape not in ("flat", "arc", "map"):
+        raise ConfigError(path, f"{key}.shape", '"flat", "arc" or "map"', table.shape)
+    for shape, name in (("arc", "radius_m"), ("map", "map")):
+        if table.shape != shape and getattr(table, name) is not None:
+            raise ConfigError(path, f"{key}.{name}", f'no {name} for shape = "{table.shape}"', getattr(table, name))
     if table.shape == "flat":
-        if table.radius_m is not None:
-            raise ConfigError(path, f"{key}.radius_m", 'no radius for shape = "flat"', table.radius_m)
         shape = Flat()
     elif table.shape == "arc":
         if not table.radius_m:
@@ -248,13 +273,32 @@ def _tiles(path: Path, key: str, table: SurfaceTable) -> tuple[WallTile, ...]:
             raise ConfigError(path, f"{key}.size_m", "a width of at most one full turn of radius_m", table.size_m[0])
         shape = Arc(table.radius_m)
     else:
-        raise ConfigError(path, f"{key}.shape", '"flat" or "arc"', table.shape)
-    pose = facing(math.radians(table.pan_deg), table.centre_m)
+        shape = _wall_map(path, key, table, files)
+    if wxyz := _written_quaternion(path, key, table):
+        pose = seen_by(Pose(wxyz, table.centre_m))
+    else:
+        pan_rad, tilt_rad, roll_rad = map(math.radians, (table.pan_deg, table.tilt_deg, table.roll_deg))
+        pose = facing(pan_rad, table.centre_m, tilt_rad, roll_rad)
     surface = Surface(table.name, pose, table.size_m, table.resolution_px, shape)
     try:
         return cut(surface, *table.tiles)
     except ValueError as error:
         raise ConfigError(path, f"{key}.tiles", "a cut into equal tiles", str(error)) from None
+
+
+def _wall_map(path: Path, key: str, table: SurfaceTable, files: dict[str, bytes]) -> PositionMap:
+    """Its own file's mistakes are told of that file; that it does not fit this surface, of the show."""
+    if table.map is None:
+        raise ConfigError(path, f"{key}.map", "the file of a wall map, relative to the show", None)
+    cells = wall_map_of(files[table.map], path.resolve().parent / table.map)
+    (width, height), said_m, found_m = table.resolution_px, table.size_m, cells.size_m
+    if width % cells.columns or height % cells.rows:
+        expected = f"cells that divide {width} × {height} px"
+        raise ConfigError(path, f"{key}.map", expected, f"{table.map}: {cells.columns} × {cells.rows} cells")
+    if not all(0.5 < found / said < 2 for found, said in zip(found_m, said_m)):
+        expected = f"cells that make a wall of about size_m, {said_m[0]:g} × {said_m[1]:g} m"
+        raise ConfigError(path, f"{key}.map", expected, f"{table.map}: {found_m[0]:.3g} × {found_m[1]:.3g} m")
+    return cells
 
 
 def _unlike(path: Path, key: str, field: str, names: list[str]) -> None:

@@ -3,6 +3,7 @@
 Types say what a key may hold; what types cannot say is checked in config.py. docs/show.md lists every key.
 """
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -60,8 +61,43 @@ class PlaceTable(Table):
     credit: str = ""
 
 
+class SolvedTable(Table):
+    """Who found the values of a table, when, from what file and how many views; rms_px: what was left over in the pictures.
+
+    Sigmas are standard deviations of the values that they are named for.
+    """
+
+    by: str
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
+    from_file: str | None = msgspec.field(name="from", default=None)
+    views: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    rms_px: NotNegative | None = None
+
+
+class SolvedSurfaceTable(SolvedTable):
+    """rms_mm: what was left over, on the wall. sigma_mm: how far an LED may be from where it is said to be."""
+
+    rms_mm: NotNegative | None = None
+    sigma_mm: NotNegative | None = None
+
+
+class SolvedCameraTable(SolvedTable):
+    """None: was not solved."""
+
+    stage_from_world_sigma_mm: NotNegative | None = None
+    stage_from_world_sigma_deg: NotNegative | None = None
+    tracker_from_camera_sigma_mm: NotNegative | None = None
+    tracker_from_camera_sigma_deg: NotNegative | None = None
+    focal_length_sigma_mm: NotNegative | None = None
+    entrance_pupil_sigma_mm: NotNegative | None = None
+    latency_sigma_ms: NotNegative | None = None
+
+
 class SurfaceTable(Table):
-    """An upright wall surface, cut into columns × rows tiles."""
+    """A wall surface, cut into columns × rows tiles. It faces a viewer of this rotation: pan, tilt, roll, or wxyz.
+
+    map: a file (wall_map.py).
+    """
 
     name: Name
     shape: str
@@ -70,7 +106,12 @@ class SurfaceTable(Table):
     resolution_px: tuple[Count, Count]
     tiles: tuple[Count, Count] = (1, 1)
     pan_deg: float = 0.0
+    tilt_deg: float = 0.0
+    roll_deg: float = 0.0
+    wxyz: tuple[float, float, float, float] | None = None
     radius_m: float | None = None
+    map: str | None = None
+    solved: SolvedSurfaceTable | None = None
 
 
 class StageTable(Table):
@@ -97,6 +138,7 @@ class CameraTable(Table):
     stage_from_world: PoseTable = PoseTable()
     tracker_from_camera: PoseTable = PoseTable()
     initial: PoseTable | None = None
+    solved: SolvedCameraTable | None = None
 
 
 class TrackingTable(Table):

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from ledvolume.camera import Rig
-from ledvolume.pose import Pose, Vec3
+from ledvolume.pose import Pose, Vec3, multiply
 
 
 class Flat(msgspec.Struct, frozen=True, tag="flat", tag_field="kind", forbid_unknown_fields=True):
@@ -35,10 +35,23 @@ class PositionMap(msgspec.Struct, frozen=True, tag="map", tag_field="kind", forb
     rows: int
     corners: bytes
 
+    @classmethod
+    def of(cls, corners_m: np.ndarray) -> "PositionMap":
+        """The map of these corners (rows, columns, 2, 2, 3)."""
+        rows, columns = corners_m.shape[:2]
+        return cls(columns, rows, np.ascontiguousarray(corners_m, "<f8").tobytes())
+
     @property
     def corners_m(self) -> np.ndarray:
         """(rows, columns, 2, 2, 3) float64."""
         return np.frombuffer(self.corners, "<f8").reshape(self.rows, self.columns, 2, 2, 3)
+
+    @property
+    def size_m(self) -> tuple[float, float]:
+        """Width and height of a wall of so many cells of the median cell's size."""
+        c = self.corners_m
+        edges_m = (np.linalg.norm(c[:, :, :, 1] - c[:, :, :, 0], axis=-1), np.linalg.norm(c[:, :, 1] - c[:, :, 0], axis=-1))
+        return float(np.median(edges_m[0])) * self.columns, float(np.median(edges_m[1])) * self.rows
 
 
 class Surface(msgspec.Struct, frozen=True):
@@ -176,10 +189,18 @@ def led_coordinates(surface: Surface, origin_m: np.ndarray, directions: np.ndarr
     return best
 
 
-def facing(yaw_rad: float, centre_m: Vec3) -> Pose:
-    """stage_from_surface of an upright surface that a viewer panned by yaw_rad looks straight at (0: looks along +Y)."""
+def facing(pan_rad: float, centre_m: Vec3, tilt_rad: float = 0.0, roll_rad: float = 0.0) -> Pose:
+    """stage_from_surface of a surface that a viewer with this pan, tilt and roll looks straight at (0: looks along +Y, at an
+    upright wall; tilt + 90°: up at a ceiling; pose.py has the angles)."""
+    turns = zip((pan_rad, tilt_rad, roll_rad), ((0, 0, 1), (1, 0, 0), (0, 1, 0)))
+    pan, tilt, roll = ((math.cos(a / 2), *(math.sin(a / 2) * i for i in axis)) for a, axis in turns)
+    return seen_by(Pose(multiply(multiply(pan, tilt), roll), centre_m))
+
+
+def seen_by(stage_from_viewer: Pose) -> Pose:
+    """stage_from_surface of a surface that is in front of a viewer: right is right, up is up, its +Z looks back."""
     half = math.sqrt(0.5)
-    return Pose((math.cos(yaw_rad / 2), 0.0, 0.0, math.sin(yaw_rad / 2)), centre_m) @ Pose((half, half, 0.0, 0.0))
+    return stage_from_viewer @ Pose((half, half, 0.0, 0.0))
 
 
 def cut(surface: Surface, columns: int, rows: int) -> tuple[WallTile, ...]:

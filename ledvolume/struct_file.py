@@ -65,4 +65,14 @@ def _keys_at(kind: type, where: str) -> list[str]:
 
 
 _PATH = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
-_IN_WORDS = {"float": "a number", "int": "a whole number", "str": "text in quotes", "array": "a list", "object": "a table"}
+_TIME = "a date and time with its zone, such as 2026-11-24T10:00:00Z"
+_IN_WORDS = {
+    "float": "a number",
+    "int": "a whole number",
+    "str": "text in quotes",
+    "array": "a list",
+    "object": "a table",
+    "datetime": _TIME,
+    "datetime with a timezone component": _TIME,
+    "Invalid RFC3339 encoded datetime": _TIME,
+}

@@ -2,7 +2,7 @@
 
     metadata take           format, slate, name of the show, keys of it that were given otherwise, rate, tiles, driver
     metadata scene/PLACE    file, sha256
-    the show                as recording.py has it, with the lens tables that it names
+    the show                as recording.py has it, with the lens tables and wall maps that it names
     /datagrams/N            those that a frame was decided by lie before its record
     /frames                 a FrameRecord as msgpack, written when the outputs had the frame; log time = presented
 

@@ -5,13 +5,15 @@ from fractions import Fraction
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
+from ledvolume.commands.serve import solved_words
 from ledvolume.config import load_show
 from ledvolume.errors import ConfigError
 from ledvolume.pose import Pose
 from ledvolume.protocols.freed_profile import PROFILES
-from ledvolume.stage import Arc, Flat, surface_points
+from ledvolume.stage import Arc, Flat, facing, surface_points
 from ledvolume.timeline import Limits
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -107,6 +109,37 @@ def test_a_surface_with_a_pan_faces_who_looks_along_it(written):
     assert surface_points(surface, 64, 24) == pytest.approx([0.0, 4.0 + 1.6, 1.6])
 
 
+# centre (0, 4, 1.6), 3.2 × 2.4 m: where the middle of the right edge and the middle of the top are from there
+@pytest.mark.parametrize(
+    ("keys", "right", "top"),
+    [
+        # up: right stays right, and what was above is now behind
+        ("tilt_deg = 90", (1.6, 0.0, 0.0), (0.0, -1.2, 0.0)),
+        ("tilt_deg = -90", (1.6, 0.0, 0.0), (0.0, 1.2, 0.0)),
+        # first to the left, so that right is +Y, then up: the top is toward +X
+        ("pan_deg = 90\ntilt_deg = 90", (0.0, 1.6, 0.0), (1.2, 0.0, 0.0)),
+        # a wall that stands on its left edge: the viewer's head is turned clockwise, right is down, the top is right
+        ("roll_deg = 90", (0.0, 0.0, -1.6), (1.2, 0.0, 0.0)),
+        # a quarter turn about X is tilt 90
+        ("wxyz = [0.7071067811865476, 0.7071067811865476, 0.0, 0.0]", (1.6, 0.0, 0.0), (0.0, -1.2, 0.0)),
+    ],
+    ids=["ceiling", "floor", "ceiling seen from a side", "on its edge", "quaternion"],
+)
+def test_a_surface_faces_who_looks_straight_at_it(written, keys, right, top):
+    file = written(("radius_m = 6.0\n", f"{keys}\n"), ('"arc"', '"flat"'))
+    surface = load_show(file).stage.tiles[0].surface
+    centre = np.array([0.0, 4.0, 1.6])
+    assert surface_points(surface, 64, 24) - centre == pytest.approx(right, abs=1e-12)
+    assert surface_points(surface, 32, 0) - centre == pytest.approx(top, abs=1e-12)
+
+
+def test_a_surface_that_is_only_panned_has_the_bits_it_always_had():
+    for pan_rad in np.random.default_rng(3).uniform(-math.pi, math.pi, 200):
+        half = math.sqrt(0.5)
+        turned = Pose((math.cos(pan_rad / 2), 0.0, 0.0, math.sin(pan_rad / 2)), (1.0, 2.0, 3.0)) @ Pose((half, half, 0.0, 0.0))
+        assert facing(pan_rad, (1.0, 2.0, 3.0)) == turned
+
+
 def test_the_place_is_turned_scaled_and_then_moved(written):
     field_from_stage = load_show(written()).places["door"].field_from_stage
     # 90° to the left takes (1, 0, 0) to (0, 1, 0); times 0.5; plus (1, 2, 3)
@@ -185,7 +218,7 @@ REFUSED = {
     "scale of nothing": ("scale = 0.5", "scale = 0.0", "place[0].field_from_stage.scale", "> 0", 0.0),
     "decimal rate": ('rate = "24"', 'rate = "23.976"', "rate", "60000/1001", "23.976"),
     "rate of nothing": ('rate = "24"', 'rate = "0"', "rate", "frames per second", "0"),
-    "unknown shape": ('"arc"', '"dome"', "stage.surface[0].shape", '"flat" or "arc"', "dome"),
+    "unknown shape": ('"arc"', '"dome"', "stage.surface[0].shape", '"flat", "arc" or "map"', "dome"),
     "arc without radius": ("radius_m = 6.0", "", "stage.surface[0].radius_m", "metres", None),
     "plane with radius": ('"arc"', '"flat"', "stage.surface[0].radius_m", "no radius", 6.0),
     "more than a turn": ("radius_m = 6.0", "radius_m = 0.5", "stage.surface[0].size_m", "one full turn", 3.2),
@@ -242,6 +275,37 @@ def test_a_profile_is_given_by_name_or_written_out(written):
     assert written_out == msgspec.structs.replace(PROFILES["z-cam"], axes="y x z", pan_sign=-1)
 
 
+def test_a_show_says_who_measured_it_and_how_well(written):
+    wall = '{ by = "ledvolume calibrate 0.2", at = "2026-11-24T10:00:00Z", from = "views.json", views = 12, rms_px = 0.31, sigma_mm = 0.3 }'
+    rig = '{ by = "hand", at = 2026-11-25T00:30:00+02:00, tracker_from_camera_sigma_mm = 0.5, tracker_from_camera_sigma_deg = 0.02 }'
+    file = written(("radius_m = 6.0", f"radius_m = 6.0\nsolved = {wall}"), ('id = "A"', f'id = "A"\nsolved = {rig}'))
+    show = load_show(file)
+    solved = show.solved["surface wall"]
+    assert (solved.from_file, solved.views, solved.sigma_mm) == ("views.json", 12, 0.3)
+    assert solved_words(show) == [
+        "surface wall: solved 2026-11-24 10:00 by ledvolume calibrate 0.2 from 12 views: ± 0.3 mm, left over 0.31 px RMS",
+        "camera A: solved 2026-11-25 00:30 by hand: tracker_from_camera ± 0.5 mm, tracker_from_camera ± 0.02°",
+    ]
+    assert load_show(written()).solved == {}
+
+
+@pytest.mark.parametrize(
+    ("solved", "key", "expected"),
+    [
+        ('{ at = "2026-11-24T10:00:00Z" }', "solved.by", "to be given"),
+        ('{ by = "x", at = "yesterday" }', "solved.at", "such as 2026-11-24T10:00:00Z"),
+        ('{ by = "x", at = "2026-11-24T10:00:00" }', "solved.at", "with its zone"),
+        ('{ by = "x", at = 2026-11-24 }', "solved.at", "with its zone"),
+        ('{ by = "x", at = 2026-11-24T10:00:00Z, sigma_mm = -1 }', "solved.sigma_mm", ">= 0"),
+        ('{ by = "x", at = 2026-11-24T10:00:00Z, latency_sigma_ms = 1 }', "solved.latency_sigma_ms", "a key of this table"),
+    ],
+    ids=["by nobody", "no time", "no zone", "a day", "negative", "of a camera"],
+)
+def test_what_a_show_says_of_its_measuring_is_checked(written, solved, key, expected):
+    error = refusal(written(("radius_m = 6.0", f"radius_m = 6.0\nsolved = {solved}")))
+    assert error.key == f"stage.surface[0].{key}" and expected in error.expected
+
+
 def test_two_cameras_of_one_id_are_refused(written):
     second = '[[camera]]\nid = "A"\nsensor_mm = [36.0, 24.0]\nfocal_length_mm = 35.0\n'
     error = refusal(written(more=second))
@@ -251,6 +315,8 @@ def test_two_cameras_of_one_id_are_refused(written):
 def test_a_rotation_is_said_in_one_way_only(written):
     error = refusal(written(("pan_deg = 90.0", "pan_deg = 90.0\nwxyz = [1.0, 0.0, 0.0, 0.0]")))
     assert error.key == "place[0].field_from_stage"
+    error = refusal(written(("radius_m = 6.0", "radius_m = 6.0\ntilt_deg = 5.0\nwxyz = [1.0, 0.0, 0.0, 0.0]")))
+    assert error.key == "stage.surface[0]"
     error = refusal(written(("pan_deg = 90.0", "wxyz = [1.0, 1.0, 0.0, 0.0]")))
     assert error.key == "place[0].field_from_stage.wxyz" and "unit" in error.expected
 

@@ -29,10 +29,11 @@ from ledvolume.protocols import open_decoder, open_encoder
 from ledvolume.protocols.axes import named_axes
 from ledvolume.recording import TakeWriter
 from ledvolume.sources import Datagram
+from ledvolume.toml_edit import difference, replace
 from ledvolume.wizard.lens import focus_of, zoom_of
 from ledvolume.wizard.mapping import Facts
 from ledvolume.wizard.session import Session, reading_of
-from ledvolume.wizard.show_edit import difference, edited, replace
+from ledvolume.wizard.show_edit import edited
 from ledvolume.wizard.translation import SIGNED_PERMUTATIONS, axes_text, translation_of, unit_of
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -32,7 +32,7 @@ from ledvolume.commands.quantities import count, finite, frame_range, positive, 
 from ledvolume.commands.replay_exact import as_it_happened, moved_scenes, say_difference, taken
 from ledvolume.commands.replay_progress import Progress, size_in_words
 from ledvolume.commands.track_files import open_track
-from ledvolume.config import Show
+from ledvolume.config import Show, load_show
 from ledvolume.contact_sheet import FILM_PX
 from ledvolume.errors import ConfigError, LedvolumeError
 from ledvolume.farm import render_all
@@ -134,11 +134,8 @@ def run(args: argparse.Namespace) -> int:
 def spec_of(args: argparse.Namespace) -> RenderSpec:
     """The job, from the show file or from the one in the take. Raises ConfigError."""
     if args.show:
-        path = Path(args.show)
-        try:
-            lying = ShowInTake(path.read_bytes(), path.resolve().parent, path.name)
-        except OSError as error:
-            raise ConfigError(path, "file", "a readable show file", error.strerror) from None
+        show = load_show(args.show)
+        lying = ShowInTake(show.toml, show.file.parent, show.file.name, show.files)
     else:
         lying = show_of_take(Path(args.track), args.from_format)
     name, is_video = lying.name, args.format in ENCODINGS

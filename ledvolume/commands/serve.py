@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stopped.append(True))
     terminal = LiveLine()
     terminal.say(f"{show.name}: {len(show.stage.tiles)} tiles at {show.rate} fps; loading")
+    for words in solved_words(show):
+        terminal.say(words)
     summary = serve(
         show,
         seconds=args.seconds,
@@ -59,6 +61,23 @@ def run(args: argparse.Namespace) -> int:
     )
     terminal.say(in_words(summary))
     return 0 if summary["frames"] else 1
+
+
+def solved_words(show: Show) -> list[str]:
+    """What of the show was measured, by whom, and how well it is known; a line each."""
+    lines = []
+    for what, table in show.solved.items():
+        values = {field.encode_name: getattr(table, field.name) for field in msgspec.structs.fields(table)}
+        known = [f"± {values['sigma_mm']:g} mm"] if values.get("sigma_mm") is not None else []
+        for key, value in values.items():
+            name, is_sigma, unit = key.partition("_sigma_")
+            if is_sigma and value is not None:
+                known.append(f"{name} ± {value:g}{'°' if unit == 'deg' else f' {unit}'}")
+        left = [f"{values[key]:g} {key[4:]}" for key in ("rms_px", "rms_mm") if values.get(key) is not None]
+        views = f" from {table.views} views" if table.views else ""
+        facts = ", ".join([*known, *([f"left over {', '.join(left)} RMS"] if left else [])])
+        lines.append(f"{what}: solved {table.at:%Y-%m-%d %H:%M} by {table.by}{views}" + (f": {facts}" if facts else ""))
+    return lines
 
 
 def with_addresses(show: Show, sources: list[str], outputs: list[str]) -> Show:

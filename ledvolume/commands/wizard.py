@@ -31,10 +31,11 @@ from ledvolume.protocols.freed_profile import PROFILES
 from ledvolume.recording import DATAGRAMS, Message, TakeReader, source_of
 from ledvolume.show_file import ShowFile
 from ledvolume.sources import Datagram, UdpSource, ZmqSource, address, open_source
+from ledvolume.toml_edit import difference, replace
 from ledvolume.wizard.mapping import Facts, Mapping
 from ledvolume.wizard.proof import Proof, proof_of
 from ledvolume.wizard.session import ASKED, Session
-from ledvolume.wizard.show_edit import difference, edited, replace, snippet
+from ledvolume.wizard.show_edit import edited, snippet
 
 SILENT_S = 10.0
 BAR = 30

@@ -127,7 +127,7 @@ class JobFolder:
 def job_of(spec: msgspec.Struct, requests: Sequence[FrameRequest]) -> dict:
     """What decides every pixel of a job, for job.json. Files and the requests are in it by their SHA-256."""
     said = {name: value for name, value in _said(spec).items() if name not in NO_PART_OF_A_PICTURE}
-    said = {name: _sha256(value) if isinstance(value, bytes) else value for name, value in said.items()}
+    said = {name: _by_sum(value) for name, value in said.items()}
     decided = msgspec.msgpack.encode(requests)
     frames = {"frames": len(requests), "first": requests[0].index, "last": requests[-1].index, "requests": _sha256(decided)}
     return msgspec.json.decode(msgspec.json.encode(said | frames))  # as it will be read back
@@ -140,6 +140,12 @@ def this_part(requests: Sequence[FrameRequest], part: tuple[int, int] | None) ->
 
 def _said(struct: msgspec.Struct) -> dict:
     return {name: getattr(struct, name) for name in struct.__struct_fields__ if name != "index"}
+
+
+def _by_sum(value):
+    if isinstance(value, dict):
+        return {name: _by_sum(inner) for name, inner in value.items()}
+    return _sha256(value) if isinstance(value, bytes) else value
 
 
 def _sha256(data: bytes) -> str:

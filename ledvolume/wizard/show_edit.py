@@ -1,20 +1,17 @@
 """What was learnt, written into a show file as a person would: only the keys that change, comments and layout kept."""
 
-import difflib
 import math
-import os
-import tempfile
 from collections.abc import MutableMapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import tomlkit
-import tomlkit.exceptions
-from tomlkit.items import AoT, Comment, Table, Whitespace
+from tomlkit.items import Table
 
 from ledvolume.errors import ConfigError
 from ledvolume.pose import multiply, pan_tilt_roll
 from ledvolume.sources import address
+from ledvolume.toml_edit import add_key, inline_table, parsed, put_back, take_tail
 from ledvolume.wizard.mapping import Mapping
 
 CALIBRATED_DEG = {"stage_from_world": 5.0, "tracker_from_camera": 15.0}  # hands cannot better what is written
@@ -22,10 +19,7 @@ CALIBRATED_DEG = {"stage_from_world": 5.0, "tracker_from_camera": 15.0}  # hands
 
 def edited(text: str, file: Path | str, uri: str, camera_id: str, mapping: Mapping) -> str:
     """The show file with this mapping. Raises ConfigError where it cannot be read or has no such camera."""
-    try:
-        show = tomlkit.parse(text)
-    except tomlkit.exceptions.TOMLKitError as error:
-        raise ConfigError(file, "file", "valid TOML", str(error)) from None
+    show = parsed(text, file)
     source = _source(show, uri)
     _set_source(source, mapping.source)
     camera = next((c for c in show.get("camera", []) if c.get("id") == camera_id), None)
@@ -37,7 +31,7 @@ def edited(text: str, file: Path | str, uri: str, camera_id: str, mapping: Mappi
         if "cameras" in source:
             source["cameras"][mapping.wire_id] = camera_id
         else:
-            _add(source, "cameras", _inline({mapping.wire_id: camera_id}))
+            add_key(source, "cameras", inline_table({mapping.wire_id: camera_id}))
     _set_angles(camera, "stage_from_world", {"pan_deg": mapping.yaw_deg})
     body = mapping.body_deg or (0.0, 0.0, 0.0)
     _set_angles(camera, "tracker_from_camera", dict(zip(("pan_deg", "tilt_deg", "roll_deg"), body)))
@@ -58,28 +52,6 @@ def snippet(uri: str, mapping: Mapping) -> str:
     return text
 
 
-def difference(before: str, after: str, file: Path | str) -> str:
-    """A unified diff; empty if nothing changed."""
-    lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), str(file), f"{file} (new)", n=2)
-    return "".join(line if line.endswith("\n") else line + "\n" for line in lines)
-
-
-def replace(file: Path, text: str) -> None:
-    """The whole file or nothing: written beside it, then put in its place with its rights and its kind of line ends."""
-    file = file.resolve()
-    try:
-        text = text.replace("\n", "\r\n") if b"\r\n" in file.read_bytes() else text
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        os.chmod(name, file.stat().st_mode & 0o777)
-        os.replace(name, file)
-    except OSError as error:
-        raise ConfigError(file, "file", "a file that can be written", error.strerror) from None
-
-
 def _source(show: tomlkit.TOMLDocument, uri: str) -> MutableMapping:
     """The source of this address: the same URI, else the same protocol and port, else a new one."""
     sources = show.get("source")
@@ -94,10 +66,10 @@ def _source(show: tomlkit.TOMLDocument, uri: str) -> MutableMapping:
     tail = []
     if len(sources):
         last = sources[len(sources) - 1]
-        tail = _tail(last)
-        _put_back(last, [tomlkit.nl()])
+        tail = take_tail(last)
+        put_back(last, [tomlkit.nl()])
     sources.append(source)
-    _put_back(sources[len(sources) - 1], tail)
+    put_back(sources[len(sources) - 1], tail)
     return sources[len(sources) - 1]
 
 
@@ -111,49 +83,30 @@ def _is_like(uri: str, asked) -> bool:
 
 def _set_source(source: MutableMapping, keys: dict) -> None:
     if "map" in keys or "preset" in keys:
-        tail = _tail(source)
+        tail = take_tail(source)
         for key in ("map", "preset"):
             source.pop(key, None)
         if "map" in keys:
             _add_map(source, keys["map"]["messages"])
         else:
             source["preset"] = keys["preset"]
-        _put_back(source, tail)
+        put_back(source, tail)
     if "profile" in keys:
         profile, old = keys["profile"], source.get("profile")
         if isinstance(profile, dict) and isinstance(old, MutableMapping):
-            tail = _tail(old) if isinstance(old, Table) else []
+            tail = take_tail(old) if isinstance(old, Table) else []
             for key in [key for key in old if key not in profile]:
                 del old[key]
             for key, value in profile.items():
                 if old.get(key) != value:
-                    old[key] = _inline(value)
-            _put_back(old, tail)
+                    old[key] = inline_table(value)
+            put_back(old, tail)
         else:
-            tail = _tail(source)
+            tail = take_tail(source)
             source.pop("profile", None)
             if profile != "raw":
-                source["profile"] = _inline(profile)
-            _put_back(source, tail)
-
-
-def _inline(value):
-    """A table on one line, spaced as people space it."""
-    return tomlkit.value(_as_toml(value)) if isinstance(value, dict) else value
-
-
-def _as_toml(value) -> str:
-    if isinstance(value, dict):
-        keys = (key if key.isidentifier() else tomlkit.item(key).as_string() for key in value)
-        return "{ " + ", ".join(f"{key} = {_as_toml(inner)}" for key, inner in zip(keys, value.values())) + " }"
-    return tomlkit.item(value).as_string()
-
-
-def _add(table: MutableMapping, key: str, value) -> None:
-    """A key after the last one of its table, before blank lines and comments, which are the next table's."""
-    tail = _tail(table)
-    table[key] = value
-    _put_back(table, tail)
+                source["profile"] = inline_table(profile)
+            put_back(source, tail)
 
 
 def _add_map(source: MutableMapping, messages: list[dict]) -> None:
@@ -166,30 +119,6 @@ def _add_map(source: MutableMapping, messages: list[dict]) -> None:
     holder = tomlkit.table(is_super_table=True)
     holder.append("messages", written)
     source["map"] = holder
-
-
-def _tail(table) -> list:
-    """The blank lines and comments at the end of a table and of the last one in it, taken out: the next table's."""
-    body = _last_table(table).value.body
-    tail = []
-    while body and body[-1][0] is None:
-        item = body.pop()[1]
-        if isinstance(item, Whitespace | Comment):
-            tail.insert(0, item)
-    return tail
-
-
-def _put_back(table, tail: list) -> None:
-    for item in tail:
-        _last_table(table).add(item)
-
-
-def _last_table(table):
-    """The table that is written last of those in this one: itself, where there are none."""
-    inner = [item for item in table.values() if isinstance(item, AoT | Table)]
-    if not inner:
-        return table
-    return _last_table(inner[-1][len(inner[-1]) - 1] if isinstance(inner[-1], AoT) else inner[-1])
 
 
 def _set_angles(camera: MutableMapping, key: str, angles: dict[str, float]) -> None:
@@ -205,7 +134,7 @@ def _set_angles(camera: MutableMapping, key: str, angles: dict[str, float]) -> N
     if off_deg <= CALIBRATED_DEG[key]:
         return
     if old is None:
-        _add(camera, key, _inline({name: value for name, value in angles.items() if value}))
+        add_key(camera, key, inline_table({name: value for name, value in angles.items() if value}))
         return
     for name in ("wxyz", "pan_deg", "tilt_deg", "roll_deg"):
         if name in old and not angles.get(name):
