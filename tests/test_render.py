@@ -37,7 +37,7 @@ from ledvolume.render.renderer import (
 )
 from ledvolume.scenes import bricks
 from ledvolume.scenes.mips import with_mips
-from ledvolume.stage import Arc, Box, Flat, Stage, Surface, cut, facing, rays_through, surface_points
+from ledvolume.stage import Arc, Box, Flat, PositionMap, Stage, Surface, cut, facing, rays_through, surface_points
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -311,7 +311,61 @@ def test_both_eyes_are_seen_on_the_wall(context):
     assert np.abs(one - other)[inside].mean() > 0.02 * 65535  # parallax
 
 
-@pytest.mark.parametrize("shape", [Flat(), Arc(5.0), Arc(-5.0)], ids=["flat", "hollow", "bulging"])
+def map_of(surface: Surface, columns: int, rows: int, off_m: float = 0.0) -> Surface:
+    """The same surface as cells whose corners lie on it, or up to off_m beside it, each where it likes."""
+    (width, height), back = surface.resolution_px, surface.stage_from_surface.inverse().matrix()
+    row, column, down, across = np.indices((rows, columns, 2, 2))
+    points_m = surface_points(surface, (column + across) * width / columns, (row + down) * height / rows)
+    corners_m = points_m @ back[:3, :3].T + back[:3, 3]
+    corners_m += np.random.default_rng(2).uniform(-off_m, off_m, corners_m.shape)
+    return msgspec.structs.replace(surface, shape=PositionMap.of(corners_m))
+
+
+ASKEW = map_of(SURFACE, 6, 4, 0.01)  # panels of 0.5 × 0.6 m that hang up to 1 cm off
+
+
+@pytest.mark.parametrize("surface", [ASKEW, map_of(SURFACE, 30, 12, 0.002)], ids=["panels", "cells of 2 × 4 pixels"])
+def test_a_wall_of_any_shape_is_the_twins(context, surface):
+    renderer = renderer_of(context, stage_of(2, 1, surface))
+    frame = renderer.render(request_of(outer_steps=20))
+    for tile in renderer.stage.tiles:
+        wanted = reference.wall(tile, EYE_M, PLACE, FOOTPRINT, CAMERA, 20, QUALITIES["show"])
+        off = np.abs(frame.images[tile.name] - code_values(wanted[..., :3] * PLACE.exposure, 16)).max(-1) / 65535
+        assert (off > WALL_TOLERANCE).mean() <= 1e-3 and off.max() < 0.02
+
+
+def picture_of(context, surface: Surface) -> np.ndarray:
+    stage = stage_of(1, 1, surface)
+    return renderer_of(context, stage).render(request_of(outer_steps=20)).images["wall-0-0"] / 65535
+
+
+def test_two_walls_each_have_their_own_map(context):
+    """Corners of all maps lie in one buffer: the second wall finds its own."""
+    other = msgspec.structs.replace(map_of(SURFACE, 3, 2, 0.01), name="other")
+    stage = msgspec.structs.replace(stage_of(1, 1, ASKEW), tiles=cut(ASKEW, 2, 1) + cut(other, 1, 2))
+    images = renderer_of(context, stage).render(request_of(outer_steps=20)).images
+    both = np.concatenate([images["other-0-0"], images["other-0-1"]])
+    assert (both / 65535 == picture_of(context, msgspec.structs.replace(other, name="wall"))).all()
+    assert (np.concatenate([images["wall-0-0"], images["wall-1-0"]], 1) / 65535 == picture_of(context, ASKEW)).all()
+
+
+def test_flat_cells_are_a_flat_wall(context):
+    flat = msgspec.structs.replace(SURFACE, shape=Flat())
+    off = np.abs(picture_of(context, map_of(flat, 6, 4)) - picture_of(context, flat))
+    assert (off > WALL_TOLERANCE / 10).mean() <= 1e-3 and off.max() < WALL_TOLERANCE  # 1e-6 m at 8 m from the pattern
+
+
+def test_fine_cells_on_an_arc_are_the_arc(context):
+    """Cells of 0.1 m on a radius of 5 m: their middle is 0.1² / (8 · 5) = 0.25 mm off the arc, toward the eye at up to 0.35 of
+    a right angle's sine, so 0.1 mm to the side; twice as far, on the plane, 0.2 mm. Its pattern turns once in 0.55 m with an
+    amplitude of 0.5, so 2π · 0.5 · 0.2 / 550 = 1.1e-3 of encoded light."""
+    arc, cells = picture_of(context, SURFACE), picture_of(context, map_of(SURFACE, 30, 1))
+    assert 0 < np.abs(cells - arc).max() < 1.5e-3
+
+
+@pytest.mark.parametrize(
+    "shape", [Flat(), Arc(5.0), Arc(-5.0), ASKEW.shape], ids=["flat", "hollow", "bulging", "panels askew"]
+)
 def test_an_led_pixel_has_the_same_bits_in_any_partition(context, shape):
     surface = msgspec.structs.replace(SURFACE, shape=shape)
     pictures = []

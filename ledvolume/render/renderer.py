@@ -22,7 +22,7 @@ from ledvolume.render import brick_field
 from ledvolume.render.brick_field import BrickField
 from ledvolume.render.context import compute_shader
 from ledvolume.scenes.bricks import Bricks
-from ledvolume.stage import Stage, WallTile
+from ledvolume.stage import PositionMap, Stage, Surface, WallTile
 
 BLOCK = 8
 OUTER_ACROSS = 3
@@ -57,13 +57,21 @@ class Place(msgspec.Struct, frozen=True):
     exposure: float = 1.0
 
 
-def tile_words(tile: WallTile, first_pixel: int) -> bytes:
-    """One `Tile` of tiles.glsl, std430."""
+def tile_words(tile: WallTile, first_pixel: int, first_corner: int = 0) -> bytes:
+    """One `Tile` of tiles.glsl, std430. first_corner: of its surface's map, in the corners of all."""
     surface = tile.surface
     rows = surface.stage_from_surface.matrix()[:3].astype("<f4")
     numbers = np.array([*surface.size_m, surface.curvature_per_m, surface.pitch_m], "<f4")
     grid = np.array([*surface.resolution_px, *tile.offset_px, *tile.resolution_px, first_pixel, 0], "<u4")
-    return rows.tobytes() + numbers.tobytes() + grid.tobytes()
+    cells = (surface.shape.columns, surface.shape.rows) if isinstance(surface.shape, PositionMap) else (0, 0)
+    return rows.tobytes() + numbers.tobytes() + grid.tobytes() + np.array([*cells, first_corner, 0], "<u4").tobytes()
+
+
+def corner_words(surface: Surface) -> bytes:
+    """The corners of a surface's map as tiles.glsl reads them; none of another shape."""
+    if not isinstance(surface.shape, PositionMap):
+        return b""
+    return np.pad(surface.shape.corners_m.reshape(-1, 3).astype("<f4"), ((0, 0), (0, 1))).tobytes()
 
 
 class Renderer:
@@ -96,10 +104,14 @@ class Renderer:
 
     def _lay_out(self) -> None:
         tiles, blocks, first, spans = [], [], 0, []
+        corners, first_corner = bytearray(), {}
+        for surface in self.stage.surfaces:
+            first_corner[surface.name] = len(corners) // 16
+            corners += corner_words(surface)
         self.dtype, channels = LAYOUT[self.pixel_format]
         for number, tile in enumerate(self.stage.tiles):
             width, height = tile.resolution_px
-            tiles.append(tile_words(tile, first))
+            tiles.append(tile_words(tile, first, first_corner[tile.surface.name]))
             across, down = -(-width // BLOCK), -(-height // BLOCK)
             columns, rows = np.meshgrid(np.arange(across, dtype="<u4"), np.arange(down, dtype="<u4"))
             places = columns.ravel() | rows.ravel() << 16
@@ -122,6 +134,7 @@ class Renderer:
         self._encode_groups = (min(work, 32768), -(-work // 32768))
         self.tile_buffer = self.context.buffer(b"".join(tiles))
         self.block_buffer = self.context.buffer(table.tobytes())
+        self.corner_buffer = self.context.buffer(bytes(corners) or bytes(16))
         self.outer = self.context.buffer(bytes(16 * first))
         self.radiance = self.context.buffer(reserve=16 * first)
         self.codes = self.context.buffer(reserve=BYTES_PER_PIXEL[self.pixel_format] * first)
@@ -194,6 +207,7 @@ class Renderer:
         self.fields[request.scene].bind()
         self.tile_buffer.bind_to_storage_buffer(0)
         self.block_buffer.bind_to_storage_buffer(1)
+        self.corner_buffer.bind_to_storage_buffer(6)
         self.outer.bind_to_storage_buffer(2)
         self.radiance.bind_to_storage_buffer(3)
         self.wall.run(*self._wall_groups)
