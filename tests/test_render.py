@@ -18,15 +18,16 @@ from scenes import plane_scene, random_rays, random_scene
 from ledvolume.camera import Camera, Lens
 from ledvolume.colour import code_values
 from ledvolume.config import load_show
-from ledvolume.errors import RenderError
+from ledvolume.errors import ConfigError, RenderError
 from ledvolume.frame import FrameRequest
 from ledvolume.frustum import Footprint, inner_weight
 from ledvolume.moves import looking_at
 from ledvolume.outputs.pixels import rgb10_unpacked
 from ledvolume.pose import Pose, Similarity, pan_tilt_roll
-from ledvolume.render import brick_field, reference
+from ledvolume.render import brick_field, pattern_images, reference
 from ledvolume.render.brick_field import BrickField, constants
 from ledvolume.render.context import compute_shader
+from ledvolume.render.pattern_images import PatternImages
 from ledvolume.render.renderer import (
     OUTER_STEPS_MOST,
     QUALITIES,
@@ -363,9 +364,7 @@ def test_fine_cells_on_an_arc_are_the_arc(context):
     assert 0 < np.abs(cells - arc).max() < 1.5e-3
 
 
-@pytest.mark.parametrize(
-    "shape", [Flat(), Arc(5.0), Arc(-5.0), ASKEW.shape], ids=["flat", "hollow", "bulging", "panels askew"]
-)
+@pytest.mark.parametrize("shape", [Flat(), Arc(5.0), Arc(-5.0), ASKEW.shape], ids=["flat", "hollow", "bulging", "panels askew"])
 def test_an_led_pixel_has_the_same_bits_in_any_partition(context, shape):
     surface = msgspec.structs.replace(SURFACE, shape=shape)
     pictures = []
@@ -466,6 +465,60 @@ def test_images_have_the_shape_of_their_tiles(context, pixel_format, sample):
     assert {image.dtype for image in frame.images.values()} == {np.dtype(dtype)}
     assert {image.shape for image in frame.images.values()} == {(3, 3, 3)[:dimensions]}
     assert all(image.flags.c_contiguous for image in frame.images.values())
+
+
+@pytest.mark.parametrize("pixel_format, most", [("rgb8", 255), ("rgb10", 1023), ("rgb16", 65535)])
+def test_a_pattern_goes_to_the_wall_as_it_is(context, pixel_format, most):
+    """All of the first column's pixels are dark in the coarsest bit, all of the last one's lit; no light of the scene, no
+    exposure, no transfer function, whatever the camera does."""
+    renderer = renderer_of(context, stage_of(2, 2), pixel_format)
+    for camera in (CAMERA, msgspec.structs.replace(OTHER_CAMERA, tracking="lost", presence=0.0)):
+        frame = renderer.render(request_of(camera, cue="pattern:gray/x/0", outer_steps=3))
+        assert list(frame.images) == [tile.name for tile in renderer.stage.tiles]
+        whole = assembled(renderer.stage, frame.images)
+        whole = rgb10_unpacked(whole) if pixel_format == "rgb10" else whole
+        # 60 columns are numbered by 6 bits: the coarsest is 1 from column 32 on
+        assert (whole[:, :32] == 0).all() and (whole[:, 32:] == most).all()
+
+
+def test_half_a_pattern_is_half_the_code_values():
+    """Of whatever a pattern draws between black and white: 0.5 · 255 = 127.5 and 0.25 · 1023 = 255.75, to the nearest."""
+    values = np.full((1, 2, 3), (0.5, 0.25, 1.0), np.float32)
+    stage = stage_of(1, 1)
+    assert PatternImages(stage, "rgb8", 8)._encoded(values)[0, 0].tolist() == [128, 64, 255]
+    assert rgb10_unpacked(PatternImages(stage, "rgb10", 10)._encoded(values))[0, 0].tolist() == [512, 256, 1023]
+
+
+def test_a_pattern_leaves_the_show_as_it_was(used):
+    renderer, request, fresh = used
+    pattern = msgspec.structs.replace(request, cue="pattern:dots")
+    shown = bytes_of(renderer.render(pattern))
+    assert bytes_of(renderer.render(request)) == fresh
+    light = renderer.light(request)
+    assert bytes_of(renderer.render(pattern)) == shown  # out of what is kept
+    assert set(np.unique(np.concatenate([image.ravel() for image in renderer.light(pattern).values()]))) == {0.0, 1.0}
+    assert all((light[name] == image).all() for name, image in renderer.light(request).items())
+
+
+def test_a_pattern_costs_no_dispatch_and_is_drawn_once(renderer):
+    request = request_of(cue="pattern:dots")
+    assert opengl_runs(lambda: renderer.render(request)) == 0
+    one, other = (renderer.render(request).images["wall-0-0"] for _ in range(2))
+    assert one is other and not one.flags.writeable
+
+
+def test_only_so_many_patterns_are_kept(context, monkeypatch):
+    monkeypatch.setattr(pattern_images, "KEPT_BYTES", 3 * 60 * 48 * 6)  # three of a wall of 60 × 48 pixels of 6 bytes
+    renderer = renderer_of(context, stage_of(1, 1))
+    shown = [renderer.render(request_of(cue=f"pattern:gray/x/{k}")).images["wall-0-0"] for k in range(4)]
+    again = [renderer.render(request_of(cue=f"pattern:gray/x/{k}")).images["wall-0-0"] for k in (3, 2, 1, 0)]
+    assert [a is b for a, b in zip(again, shown[::-1])] == [True, True, True, False]
+    assert (again[3] == shown[0]).all()
+
+
+def test_a_pattern_that_nobody_knows_is_refused(renderer):
+    with pytest.raises(ConfigError, match="white, black, identify, surface/NAME, gray/x/K"):
+        renderer.render(request_of(cue="pattern:stripes"))
 
 
 def opengl_runs(function) -> int:

@@ -323,8 +323,8 @@ def test_the_lens_check_of_a_wall_of_panels_askew(context):
 
 
 def test_the_demos_arc_as_a_fine_map_shows_the_same_picture(context):
-    """Cells of 4 pixels, 49 mm: 0.049² / (8 · 6) = 0.05 mm off the arc in their middle, a 250th of a pixel: within one code
-    value of 255 everywhere, but for the hard edges of a photographed place."""
+    """Cells of 4 pixels, 49 mm: 0.049² / (8 · 6) = 0.05 mm off the arc in their middle, a 250th of a pixel: one code value
+    of 255 here and there, two at most on the hard edges of a photographed place."""
     show = load_show(Path(__file__).resolve().parent.parent / "configs" / "demo.toml")
     place, surface = show.places[show.start], show.stage.surfaces[0]
     places = {show.start: Place(with_mips(bricks.load(place.file)), place.field_from_stage, place.near_m, place.exposure)}
@@ -335,8 +335,7 @@ def test_the_demos_arc_as_a_fine_map_shows_the_same_picture(context):
         frame = Renderer(context, stage, places, show.footprint).render(FrameRequest(0, 0, 0, camera, show.start))
         pictures.append(frame.images["wall-0-0"].astype(int))
     off = np.abs(pictures[1] - pictures[0])
-    print((off>0).mean(), (off>1).mean(), off.max(), off.mean())
-    assert (off > 1).mean() < 1e-3 and off.max() <= 8 and 0 < off.mean() < 0.05
+    assert (off > 1).mean() < 1e-3 and off.max() <= 2 and 0 < off.mean() < 0.02
 
 
 def test_a_bake_looks_through_the_pixels_of_a_map():

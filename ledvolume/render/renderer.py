@@ -5,7 +5,8 @@
 
 then one read-back into a fresh host buffer, of which every tile's image is a view: outputs may keep it as long as they
 like. `light` reads back what lies between the two, for files that are graded later. The frame is a function of the request
-alone: what is kept between frames (the outer picture) is brought to exactly the state the request names.
+alone: what is kept between frames (the outer picture) is brought to exactly the state the request names. A request whose
+cue is a pattern is no scene at all (pattern_images.py).
 """
 
 import moderngl
@@ -15,12 +16,14 @@ import numpy as np
 from ledvolume.camera import Camera, view_tangents
 from ledvolume.colour import linear_from_srgb
 from ledvolume.errors import RenderError
-from ledvolume.frame import Frame, FrameRequest
+from ledvolume.frame import Frame, FrameRequest, pattern_of
 from ledvolume.frustum import Footprint, view_directions
+from ledvolume.patterns import draw
 from ledvolume.pose import Similarity
 from ledvolume.render import brick_field
 from ledvolume.render.brick_field import BrickField
 from ledvolume.render.context import compute_shader
+from ledvolume.render.pattern_images import PatternImages
 from ledvolume.scenes.bricks import Bricks
 from ledvolume.stage import PositionMap, Stage, Surface, WallTile
 
@@ -88,6 +91,7 @@ class Renderer:
     ):
         self.context, self.stage, self.footprint, self.pixel_format = context, stage, footprint, pixel_format
         self.places = places
+        self.patterns = PatternImages(stage, pixel_format, BITS[pixel_format])
         self.fields = {
             name: BrickField(context, place.scene, place.near_m * place.field_from_stage.scale) for name, place in places.items()
         }
@@ -164,7 +168,10 @@ class Renderer:
         self._outer_steps = 0
 
     def render(self, request: FrameRequest) -> Frame:
-        """Raises KeyError for a scene or quality that the show does not have (the server checks requests it takes)."""
+        """Raises KeyError for a scene or quality that the show does not have (the server checks requests it takes), and
+        ConfigError for a pattern that cannot be drawn."""
+        if pattern_of(request) is not None:
+            return self.patterns.frame(request)
         self._light_up(request)
         self.codes.bind_to_storage_buffer(5)
         self.encode.run(*self._encode_groups)
@@ -178,8 +185,10 @@ class Renderer:
     def light(self, request: FrameRequest) -> dict[str, np.ndarray]:
         """Scene-linear light by tile, (H, W, 3) float32, exposure applied: what `render` encodes, before it is cut off at 1.
 
-        Of the request that was rendered last it costs the read-back alone.
+        Of the request that was rendered last it costs the read-back alone. Of a pattern: the light that its codes stand for.
         """
+        if (name := pattern_of(request)) is not None:
+            return {tile.name: linear_from_srgb(draw(tile, name)) for tile in self.stage.tiles}
         if request != self._lit:
             self._light_up(request)
         buffer = np.empty((self.pixels, 4), "<f4")
