@@ -64,7 +64,7 @@ def virtual_stage(
 
 def drawn(tiles: int = 16) -> Stage:
     """The stage as it was planned."""
-    (wide, high), (deep_wide, deep) = WALL_M, CEILING_M
+    high, deep = WALL_M[1], CEILING_M[1]
     grid = [tuple(round(m / PITCH_M) for m in size) for size in (WALL_M, CEILING_M)]
     main = Surface("main", seen_by(Pose((1, 0, 0, 0), (0.0, 4.0, high / 2 + 0.1))), WALL_M, grid[0], Arc(RADIUS_M))
     up = pan_tilt_roll(0.0, math.pi / 2, 0.0)  # seen by whoever looks straight up

@@ -21,6 +21,7 @@ TRACKER_REJECT = 6.0  # sigmas, RMS of a sample's six
 RAYLEIGH_MEDIAN = 1.1774  # of a distance whose two coordinates have sigma 1
 ENOUGH = 1e-3  # a fall of the sum of squares that moves no unknown by more than a thirtieth of its sigma
 MOST_STEPS = 60
+LEAST_INFORMATION = 1e-10  # of a direction, in units: 10 km, or many turns
 
 
 class Fit(NamedTuple):
@@ -130,20 +131,19 @@ def believed_samples(bundle: Bundle, linear: Linear) -> np.ndarray:
 
 
 def covariance(bundle: Bundle, fit: Fit, free: np.ndarray, gauge: Gauge) -> np.ndarray:
-    """(size, size) of all unknowns, zero where they were held. Raises LinAlgError for equations that have no inverse."""
-    normal, units = scaled_normal(bundle, fit, free, gauge)
-    found = np.zeros((bundle.size, bundle.size))
-    found[np.ix_(free, free)] = cho_solve(cho_factor(normal), np.eye(len(free))) * units * units[:, None]
-    return found
-
-
-def scaled_normal(bundle: Bundle, fit: Fit, free: np.ndarray, gauge: Gauge) -> tuple[np.ndarray, np.ndarray]:
-    """The normal matrix of the free unknowns in their units, and the units: an eigenvalue below 1 is a direction whose sigma
-    is larger than its unit."""
+    """(size, size) of all unknowns, zero where they were held. What nothing determines has a sigma beyond all measure."""
     constraints = bundle.priors(fit.state) + gauge.constraints(bundle, fit.state)
     normal, _ = bundle.normal(fit.linear, *Loss().weights(bundle, fit.linear), constraints)
     units = bundle.units[free]
-    return normal[np.ix_(free, free)] * units * units[:, None], units
+    scaled = normal[np.ix_(free, free)] * units * units[:, None]
+    try:
+        inverse = cho_solve(cho_factor(scaled), np.eye(len(free)))
+    except LinAlgError:
+        values, vectors = np.linalg.eigh(scaled)
+        inverse = (vectors / np.maximum(values, LEAST_INFORMATION)) @ vectors.T
+    found = np.zeros((bundle.size, bundle.size))
+    found[np.ix_(free, free)] = inverse * units * units[:, None]
+    return found
 
 
 def _loss(bundle: Bundle, linear: Linear) -> Loss:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from calibration.solve.projection import COUNT, DISTORTION_PRIOR, OFFSET_X, OFFSET_Y, Glass, pictured
+from calibration.solve.projection import COUNT, DISTORTION_PRIOR, OFFSET_X, Glass, pictured
 from calibration.solve.shapes import Cloth, Shape
 from calibration.solve.turns import skew, turn_of, turn_rate, turned
 from ledvolume.pose import Pose, quaternion
@@ -27,7 +27,7 @@ OFFSET_PRIOR = 0.05  # sigma of the projection offset, over the half diagonal: w
 
 
 class Observed(NamedTuple):
-    """One view's matches of all surfaces, sorted by surface and piece. lens: its lens state. sample: world_from_tracker
+    """One view's matches of all surfaces, surface by surface. lens: its lens state. sample: world_from_tracker
     (3, 4), or None."""
 
     name: str
@@ -88,6 +88,7 @@ class Bundle:
     bending_sigma: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self):
+        self.views = tuple(self._sorted(view) for view in self.views)
         counts = [len(view.led_px) for view in self.views]
         ends = np.cumsum([0, *counts])
         self.rows = [slice(a, b) for a, b in zip(ends, ends[1:])]
@@ -104,6 +105,14 @@ class Bundle:
         self.has_sample = np.array([view.sample is not None for view in self.views], bool)
         self.is_tracker_used = self.has_sample.copy()
         self._lay_out()
+
+    def _sorted(self, view: Observed) -> Observed:
+        """By surface and piece: so the matches of a piece are a run."""
+        piece = np.zeros(len(view.led_px), int)
+        for s, shape in enumerate(self.shapes):
+            piece[view.surface == s] = shape.spots(view.led_px[view.surface == s]).piece
+        order = np.lexsort((piece, view.surface))
+        return view._replace(**{name: getattr(view, name)[order] for name in ("surface", "led_px", "picture_px", "sigma_px")})
 
     def _lay_out(self):
         sizes = [len(shape.units) for shape in self.shapes]
@@ -128,6 +137,15 @@ class Bundle:
             key = self.view[rows] * (spots.piece.max() + 1 if len(rows) else 1) + spots.piece
             cuts = np.flatnonzero(np.diff(key)) + 1 if len(rows) else []
             self.runs.append([(a, b) for a, b in zip([0, *cuts], [*cuts, len(rows)]) if b > a])
+
+    @property
+    def tracker_sigmas(self) -> tuple[float, float]:
+        """Metres, radians."""
+        return self.tracker_sigma_m, self.tracker_sigma_rad
+
+    def of_views(self, views: tuple[Observed, ...]) -> "Bundle":
+        """The same unknowns but for the views'."""
+        return replace(self, views=views)
 
     def camera_of(self, view: int) -> int:
         return self.camera_of_lens[self.views[view].lens]
@@ -287,6 +305,24 @@ class Bundle:
             np.concatenate([by, by_pitch[..., None]], -1),
             np.concatenate([index, np.full((len(index), 1), self.pitch_at)], -1),
         )
+
+
+def said_by_tracker(bundle: Bundle, state: State, view: int) -> np.ndarray:
+    """stage_from_camera (3, 4) as rig and sample have it, at the entrance pupil."""
+    hand_eye = state.hand_eyes[bundle.camera_of(view)].copy()
+    hand_eye[:, 3] += hand_eye[:, 1] * state.pupils_m[bundle.views[view].lens]
+    world = state.worlds[bundle.world_of_camera[bundle.camera_of(view)]]
+    return times(times(world, bundle.views[view].sample), hand_eye)
+
+
+def times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of poses (3, 4): a_from_c of a_from_b and b_from_c."""
+    return np.column_stack([a[:, :3] @ b[:, :3], a[:, :3] @ b[:, 3] + a[:, 3]])
+
+
+def inverse(a: np.ndarray) -> np.ndarray:
+    """b_from_a of a_from_b (3, 4)."""
+    return np.column_stack([a[:, :3].T, -a[:, :3].T @ a[:, 3]])
 
 
 def carried(bundle: Bundle, state: State, rotation: np.ndarray, position_m: np.ndarray) -> State:

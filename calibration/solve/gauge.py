@@ -19,6 +19,8 @@ from calibration.solve.bundle import Bundle, Constraint, State
 from ledvolume.errors import CalibrationError
 from ledvolume.stage import surface_points
 
+TRACKER = "tracker"
+HELD_WALL = "wall, held"  # the wall is where the show has it, to the last LED
 DATUM_SIGMA_M = 1e-6  # of the conditions on the frame: nothing else wants to move it
 TAPE_SIGMA_M = 1e-3
 LENGTH = re.compile(r"length:(?P<name>[^:]+):(?P<a>[^:,]+,[^:,]+):(?P<b>[^:,=]+,[^:,=]+)=(?P<m>[^±]+)(±(?P<mm>.+))?")
@@ -35,7 +37,7 @@ class Gauge:
 
     @property
     def is_tracker(self) -> bool:
-        return not self.surfaces
+        return self.text == TRACKER
 
     def constraints(self, bundle: Bundle, state: State) -> list[Constraint]:
         """The conditions, where this state is."""
@@ -75,7 +77,7 @@ class Gauge:
 
 def gauge_of(text: str, names: list[str]) -> Gauge:
     """The gauge of a command line, for surfaces of these names. Raises CalibrationError."""
-    if text == "tracker":
+    if text == TRACKER:
         return Gauge(text)
     kind, _, rest = text.partition(":")
     if kind == "wall":

@@ -43,6 +43,9 @@ class Panels:
 
     width = 6
 
+    def in_words(self) -> str:
+        return f"{self.columns * self.rows} flat panels" if self.columns * self.rows > 1 else "flat"
+
     @property
     def indices(self) -> np.ndarray:
         return np.arange(self.columns * self.rows * 6).reshape(-1, 6)
@@ -115,6 +118,9 @@ class Bow:
 
     width = 7
 
+    def in_words(self) -> str:
+        return "arc"
+
     @property
     def indices(self) -> np.ndarray:
         return np.arange(7)[None]
@@ -185,6 +191,9 @@ class Cloth:
     strain: float = 5e-4
 
     width = 48
+
+    def in_words(self) -> str:
+        return f"map, {self.columns} × {self.rows} spans"
 
     @property
     def indices(self) -> np.ndarray:

@@ -11,11 +11,12 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from calibration.solve.bundle import Bundle, State, carried, matrix_of
+from calibration.solve.bundle import Bundle, State, carried, inverse, matrix_of, said_by_tracker, times
 from calibration.solve.projection import tangents_of
-from calibration.solve.turns import nearest_rotation, turn_of
+from calibration.solve.turns import best_fit, nearest_rotation, turn_of
 from ledvolume.camera import Rig
 from ledvolume.errors import CalibrationError
+from ledvolume.stage import surface_points
 
 CAMERA_FROM_CV = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 FEWEST = 6  # matches for a pose
@@ -55,7 +56,7 @@ def resected(bundle: Bundle, state: State, is_known: np.ndarray | None = None) -
 
 
 def chained(bundle: Bundle, state: State) -> State:
-    """Walls and cameras from panels alone, in the frame of the view that sees most; bundle's shapes are all Panels.
+    """Walls and cameras from panels alone, as near to the nominal wall as they come as a whole; bundle's shapes are all Panels.
 
     Raises CalibrationError where no view joins one part of the wall to another.
     """
@@ -67,13 +68,9 @@ def chained(bundle: Bundle, state: State) -> State:
         raise CalibrationError(f"no panel has {FEWEST} matches in any view: photograph closer, or more LEDs at a time")
     seen = [{p: sight for (v, p), sight in sights.items() if v == i} for i in range(len(bundle.views))]
     first = max(range(len(seen)), key=lambda i: sum(sight.count for sight in seen[i].values()))
-    cameras, panels = {first: np.eye(3, 4)}, {}
+    cameras = {first: np.eye(3, 4)}
     while True:
-        for v, camera in cameras.items():
-            for p in seen[v].keys() - panels.keys():
-                panels[p] = None
-        for p in panels:
-            panels[p] = _best_panel(p, sights, cameras)
+        panels = {p: _best_panel(p, sights, cameras) for p in {p for v in cameras for p in seen[v]}}
         left = [v for v in range(len(seen)) if v not in cameras and seen[v].keys() & panels.keys()]
         if not left:
             break
@@ -98,7 +95,7 @@ def chained(bundle: Bundle, state: State) -> State:
     all_cameras = state.cameras.copy()
     for v, camera in cameras.items():
         all_cameras[v] = camera
-    return replace(state, walls=tuple(walls), cameras=all_cameras)
+    return _onto_nominal(bundle, replace(state, walls=tuple(walls), cameras=all_cameras))
 
 
 def registered(bundle: Bundle, state: State, is_tracker_gauge: bool, is_hand_eye_free: bool) -> State:
@@ -113,8 +110,8 @@ def registered(bundle: Bundle, state: State, is_tracker_gauge: bool, is_hand_eye
         if not views:
             continue
         if world in done:  # another camera has said where this world is
-            own = [_inverse(_times(state.worlds[world], bundle.views[i].sample)) for i in views]
-            found = _middle([_times(a, state.cameras[i]) for a, i in zip(own, views)])
+            own = [inverse(times(state.worlds[world], bundle.views[i].sample)) for i in views]
+            found = _middle([times(a, state.cameras[i]) for a, i in zip(own, views)])
             if is_hand_eye_free:
                 state = _with_hand_eye(bundle, state, camera, found, views)
             continue
@@ -127,12 +124,12 @@ def registered(bundle: Bundle, state: State, is_tracker_gauge: bool, is_hand_eye
             hand_eyes[camera] = hand_eye
             candidate = replace(state, hand_eyes=hand_eyes)
             frames = [
-                _times(state.cameras[i], _inverse(_times(bundle.views[i].sample, _at_pupil(bundle, candidate, i))))
+                times(state.cameras[i], inverse(times(bundle.views[i].sample, _at_pupil(bundle, candidate, i))))
                 for i in views
             ]
             here_from_world = _middle(frames)
             if is_tracker_gauge and not done:
-                onto = _times(state.worlds[world], _inverse(here_from_world))
+                onto = times(state.worlds[world], inverse(here_from_world))
                 candidate = carried(bundle, candidate, onto[:, :3], onto[:, 3])
             else:
                 worlds = state.worlds.copy()
@@ -142,6 +139,13 @@ def registered(bundle: Bundle, state: State, is_tracker_gauge: bool, is_hand_eye
         state = min(candidates, key=lambda c: _tracker_cost(bundle, c, views))
         done.add(world)
     return state
+
+
+def _onto_nominal(bundle: Bundle, state: State) -> State:
+    goal = np.empty((len(bundle.led_px), 3))
+    for shape, rows in zip(bundle.shapes, bundle.of_shape):
+        goal[rows] = surface_points(shape.surface, *bundle.led_px[rows].T)
+    return carried(bundle, state, *best_fit(bundle.points(state), goal))
 
 
 class _Sight:
@@ -188,8 +192,8 @@ def _sights(bundle: Bundle, piece: np.ndarray, tangents: np.ndarray) -> dict[tup
 def _best_panel(p: int, sights: dict, cameras: dict[int, np.ndarray]) -> np.ndarray:
     """Of all answers of the placed views that see it, the one with which they all see it best."""
     placed = [(cameras[v], sight) for (v, q), sight in sights.items() if q == p and v in cameras]
-    candidates = [_times(camera, answer) for camera, sight in placed for answer in sight.answers]
-    return min(candidates, key=lambda c: sum(min(s.off(_times(_inverse(camera), c)), 0.05) for camera, s in placed))
+    candidates = [times(camera, answer) for camera, sight in placed for answer in sight.answers]
+    return min(candidates, key=lambda c: sum(min(s.off(times(inverse(camera), c)), 0.05) for camera, s in placed))
 
 
 def _say_what_is_apart(bundle: Bundle, offsets: np.ndarray, cameras: dict, panels: dict, sights: dict) -> None:
@@ -218,15 +222,15 @@ def _resected(points: np.ndarray, tangents: np.ndarray, focal_px: float) -> tupl
             continue
         if good and is_in is not None and len(is_in) / len(points) > max(share, 0.2):
             camera = CAMERA_FROM_CV @ np.column_stack([cv2.Rodrigues(turn)[0], shift])
-            best, share = _inverse(camera), len(is_in) / len(points)
+            best, share = inverse(camera), len(is_in) / len(points)
         if share > HALF:
             break
     return best, share
 
 
 def _robot_world(bundle: Bundle, state: State, camera: int, views: list[int]) -> list[np.ndarray]:
-    camera_from_here = [_inverse(state.cameras[i]) for i in views]
-    tracker_from_world = [_inverse(bundle.views[i].sample) for i in views]
+    camera_from_here = [inverse(state.cameras[i]) for i in views]
+    tracker_from_world = [inverse(bundle.views[i].sample) for i in views]
     try:
         *_, turn, shift = cv2.calibrateRobotWorldHandEye(
             [m[:, :3] for m in camera_from_here],
@@ -239,7 +243,7 @@ def _robot_world(bundle: Bundle, state: State, camera: int, views: list[int]) ->
         return []
     if not (np.isfinite(turn).all() and np.isfinite(shift).all()):
         return []
-    tracker_from_pupil = _inverse(np.column_stack([nearest_rotation(turn), shift]))
+    tracker_from_pupil = inverse(np.column_stack([nearest_rotation(turn), shift]))
     return [_with_hand_eye(bundle, state, camera, tracker_from_pupil, views).hand_eyes[camera]]
 
 
@@ -262,8 +266,7 @@ def _tracker_cost(bundle: Bundle, state: State, views: list[int]) -> float:
     """How far the samples are off, each in metres and radians of a wall some metres away, the worst ones less."""
     off = 0.0
     for i in views:
-        world = state.worlds[bundle.world_of_camera[bundle.camera_of(i)]]
-        said = _times(_times(world, bundle.views[i].sample), _at_pupil(bundle, state, i))
+        said = said_by_tracker(bundle, state, i)
         shift = np.linalg.norm(said[:, 3] - state.cameras[i][:, 3])
         turn = np.linalg.norm(turn_of(said[:, :3].T @ state.cameras[i][:, :3]))
         off += min(shift + 5 * turn, 1.0)
@@ -292,10 +295,3 @@ def _middle(poses: list[np.ndarray]) -> np.ndarray:
     near = poses[distance[central] <= 3 * np.median(distance[central]) + 1e-9]
     return np.column_stack([nearest_rotation(near[:, :, :3].mean(0)), near[:, :, 3].mean(0)])
 
-
-def _times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.column_stack([a[:, :3] @ b[:, :3], a[:, :3] @ b[:, 3] + a[:, 3]])
-
-
-def _inverse(a: np.ndarray) -> np.ndarray:
-    return np.column_stack([a[:, :3].T, -a[:, :3].T @ a[:, 3]])
