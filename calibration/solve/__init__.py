@@ -21,7 +21,7 @@ import numpy as np
 
 from calibration.session import View
 from calibration.solve import doubts, outcome
-from calibration.solve.adjustment import RAYLEIGH_MEDIAN, Fit, adjusted, covariance, match_squares, settled
+from calibration.solve.adjustment import Fit, adjusted, covariance, settled
 from calibration.solve.bundle import Bundle, State
 from calibration.solve.gauge import HELD_WALL, Gauge
 from calibration.solve.outcome import Found
@@ -34,8 +34,9 @@ from ledvolume.stage import Stage, WallTile
 
 __all__ = ["HOLDABLE", "Options", "solve"]
 
-FITS_PX, FITS = 1.0, 3.0  # a match is explained if it is off by less than that, or than so many sigmas
-FITS_SHARE = 0.8  # and a start is good if it explains so many
+FITS_PX = 10.0  # a start explains a match that is off by less: what is off by more is on another panel, or turned over
+FITS_SHARE = 0.8  # of all matches
+FITS_PIECE = 0.5  # of those of each panel
 CELL_M = 0.6  # panels that a wall is cut into to find it anew
 START_STEPS = 30
 ROUNDS = 4
@@ -94,12 +95,12 @@ def _started(plan: Plan) -> tuple[State, int]:
     nominal = nominal_state(bundle, plan.rigs, plan.worlds)
     fit = _without_tracker(plan, resected(bundle, nominal)[0])
     steps = fit.steps
-    if plan.is_wall_free and _share(bundle, fit) < FITS_SHARE:
+    if plan.is_wall_free and not _fits(bundle, fit):
         anew = _found_anew(plan, nominal)
         if anew is not None:
             other = _without_tracker(plan, anew)
             steps += other.steps
-            fit = max(fit, other, key=lambda f: _share(bundle, f))
+            fit = max(fit, other, key=_share)
     hand_eye_free = bool(plan.is_free[bundle.hand_at].any())
     return registered(bundle, fit.state, plan.gauge.is_tracker, hand_eye_free), steps
 
@@ -145,10 +146,17 @@ def _cut(shape: Shape) -> Panels:
     return Panels(shape.surface, *(max(1, round(m / CELL_M)) for m in shape.surface.size_m))
 
 
-def _share(bundle: Bundle, fit: Fit) -> float:
-    """Of the matches, those that a state explains."""
-    limit = np.maximum(FITS * RAYLEIGH_MEDIAN, FITS_PX / bundle.sigma_px)
-    return float(np.mean(match_squares(bundle, fit.linear) <= limit**2))
+def _fits(bundle: Bundle, fit: Fit) -> bool:
+    explained = np.linalg.norm(fit.linear.off_px, axis=1) < FITS_PX
+    pieces = [
+        np.bincount(spots.piece, explained[rows]) >= FITS_PIECE * np.bincount(spots.piece)
+        for spots, rows in zip(bundle.spots, bundle.of_shape)
+    ]
+    return explained.mean() >= FITS_SHARE and all(piece.all() for piece in pieces)
+
+
+def _share(fit: Fit) -> float:
+    return float(np.mean(np.linalg.norm(fit.linear.off_px, axis=1) < FITS_PX))
 
 
 def _as_cloths(plan: Plan, state: State, views: list[View], stage: Stage) -> tuple[Plan, State, int]:

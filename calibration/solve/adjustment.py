@@ -20,6 +20,7 @@ REJECT = 4.5  # sigmas, of a match's distance: 4 in 100 000 good ones are lost
 TRACKER_REJECT = 6.0  # sigmas, RMS of a sample's six
 RAYLEIGH_MEDIAN = 1.1774  # of a distance whose two coordinates have sigma 1
 ENOUGH = 1e-3  # a fall of the sum of squares that moves no unknown by more than a thirtieth of its sigma
+ENOUGH_ROBUST = 1e-5  # of it: what comes after is plain
 MOST_STEPS = 60
 LEAST_INFORMATION = 1e-10  # of a direction, in units: 10 km, or many turns
 
@@ -91,7 +92,7 @@ def adjusted(
             break
         state, linear = moved, moved_linear
         damping, growth = max(damping / 5, 1e-9), 2.0
-        if fall < ENOUGH + 1e-9 * cost:
+        if fall < (ENOUGH_ROBUST * cost if is_robust else ENOUGH):
             break
     return Fit(state, linear, taken)
 

@@ -115,6 +115,11 @@ def judge_fit(plan: Plan, fit: Fit, scale: float) -> list[str]:
             f"matches that do not fit the wall that the other views see: {named}. A wrong pattern or lens state, or something had "
             "moved. Leave the view out (--without)"
         )
+    if wrong := _rejected_pieces(bundle):
+        raise CalibrationError(
+            f"matches that fit nowhere, in all views alike: of {', '.join(wrong)}. A wrong pattern there, a tile fed with another "
+            "one's picture, or LEDs that are not one flat panel (--shape)"
+        )
     if scale > 2.5:
         warnings.append(
             f"the residuals are {scale:.1f} times what the matches' sigmas promise (median {median_px:.2f} px): the wall is not of "
@@ -127,6 +132,17 @@ def judge_fit(plan: Plan, fit: Fit, scale: float) -> list[str]:
             "off what the picture says, and was not used: a sample of another moment, or a wrong pattern"
         )
     return warnings
+
+
+def _rejected_pieces(bundle: Bundle) -> list[str]:
+    """Pieces most of whose matches are off."""
+    found = []
+    for shape, rows, spots in zip(bundle.shapes, bundle.of_shape, bundle.spots):
+        off, count = np.bincount(spots.piece, ~bundle.is_used[rows]), np.bincount(spots.piece)
+        for piece in np.flatnonzero((off > CONSISTENT * count) & (count >= CELL_MATCHES)):
+            column, row = piece % getattr(shape, "columns", 1), piece // getattr(shape, "columns", 1)
+            found.append(f"{shape.surface.name}-{column}-{row} ({off[piece] / count[piece]:.0%} of {count[piece]})")
+    return found
 
 
 def worse_tracker(plan: Plan, fit: Fit, spread: np.ndarray) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration.solve.bundle import Bundle, Constraint, State
+from calibration.solve.turns import skew
 from ledvolume.errors import CalibrationError
 from ledvolume.stage import surface_points
 
@@ -56,11 +57,11 @@ class Gauge:
             residual = np.concatenate([off.mean(0), np.cross(arm, off).mean(0)]) / DATUM_SIGMA_M
             by, row = np.zeros((6, len(index))), 0
             for rate, columns in zip(rates, indices):
-                at = np.searchsorted(index, columns)
-                for led_rate, where in zip(rate, at):
-                    by[:3, where] += led_rate
-                    by[3:, where] += np.cross(arm[row][:, None], led_rate, axis=0)
-                    row += 1
+                turn = skew(arm[row : row + len(rate)]) @ rate
+                row += len(rate)
+                at = np.broadcast_to(np.searchsorted(index, columns)[:, None], rate.shape)
+                for half, part in zip((by[:3], by[3:]), (rate, turn)):
+                    np.add.at(half, (np.arange(3)[None, :, None], at), part)
             found.append(Constraint(residual, by / (len(goal) * DATUM_SIGMA_M), index))
         if self.length:
             s, led, metres, sigma = self.length
