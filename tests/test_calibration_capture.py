@@ -16,14 +16,16 @@ import av
 import msgspec
 import numpy as np
 import pytest
+from led_photographs import Camera as Photographer
 from PIL import Image
 
 from calibration import picture_check
 from calibration.capture import Assigned, Capture, by_time, in_order
 from calibration.guide import TIMES_SEEN, VIEWS, Seen, looking_at, needs, next_view, seen_from, seen_in
+from calibration.looking import dots_view, roughly_at
 from calibration.picture_sources import CameraPictures, FolderPictures, Picture, natural, read_picture, video_pictures
 from calibration.series import Stepped, Timed, gray, names_of
-from calibration.session import Matches, View, load_shots
+from calibration.session import Matches, Shot, View, load_shots
 from calibration.tracker_samples import LiveTracker, Samples
 from ledvolume import patterns
 from ledvolume.camera import CameraSample
@@ -532,6 +534,7 @@ def test_pictures_that_were_taken_by_hand_are_taken_up_with_a_track(show_file, t
     assert main([*command, "--track", str(tmp_path / "camera.tum"), "--offset-s", "-3600"]) == 1  # three views are too few
     said = capsys.readouterr().err
     assert "view-03 taken. Next view: " in said and "blurred" not in said
+    assert "view-01: " in said and "dots" in said  # stripes are no dots, which is found at once
     shots = load_shots(tmp_path / "cal" / "shots.json")
     assert [(s.view, s.pattern) for s in shots] == [(f"view-0{n}", "dots") for n in (1, 2, 3)]
     assert [s.world_from_tracker.position_m[0] for s in shots] == pytest.approx([0.0, 0.5, 1.0])
@@ -541,6 +544,43 @@ def test_pictures_that_were_taken_by_hand_are_taken_up_with_a_track(show_file, t
     assert len(load_shots(tmp_path / "cal" / "shots.json")) == 3
     with pytest.raises(SystemExit):
         main(["calibrate", "capture", str(tmp_path / "cal"), "--show", str(show_file)])
+
+
+def test_a_video_of_patterns_gives_each_its_frame_and_the_tracker_s_sample(show_file, tmp_path, capsys):
+    """3 s at 20 fps from 11:00:00 UTC on. white and black change places every second, on a clock that is 2 s ahead."""
+    written_video(tmp_path / "walk.mov", 3.0, 20, "2026-03-01T11:00:00Z", lambda t: 30 if 1 <= t < 2 else 180)
+    begin_ns = (1_772_362_800 + 2) * SECOND
+    lines = [("pattern:white", 0), ("pattern:black", 1), ("pattern:white", 2), ("", 3)]
+    (tmp_path / "shown.jsonl").write_text(
+        "".join(f'{{"cue":"{cue}","index":{i},"from_ns":{begin_ns + i * SECOND}}}\n' for cue, i in lines)
+    )
+    track = "".join(f"{1_772_362_802 + t / 10:.1f} {t / 10:.1f} 0 1.6 0 0 0 1\n" for t in range(32))
+    (tmp_path / "camera.tum").write_text(track)
+    command = ["calibrate", "capture", str(tmp_path / "cal"), "--show", str(show_file), "--from", str(tmp_path / "walk.mov")]
+    command += ["--series", "white", "black", "--shown", str(tmp_path / "shown.jsonl"), "--settle", "0.2"]
+    assert main([*command, "--track", str(tmp_path / "camera.tum"), "--offset-s", "2"]) == 1
+    said = capsys.readouterr().err
+    shots = load_shots(tmp_path / "cal" / "shots.json")
+    assert [(s.view, s.pattern) for s in shots] == [("view-01", "white"), ("view-01", "black"), ("view-02", "white")]
+    # the middle of what is left of a second after 0.2 s is at 0.6 s
+    assert [s.world_from_tracker.position_m[0] for s in shots] == pytest.approx([0.6, 1.6, 2.6], abs=0.026)
+    assert "view-02: 1 of 2 patterns are missing" in said and "the camera moves: 300 mm" in said
+    means = [read_picture(tmp_path / "cal" / s.picture).pixels.mean() for s in shots]
+    assert means == pytest.approx([180, 30, 180], abs=4)
+
+
+def test_a_view_of_dots_is_looked_at_and_what_it_shows_counts(show_file, tmp_path, capsys):
+    """A flat wall of 96 × 48 LEDs, seen straight on from 4 m; where the camera stands is found by it."""
+    surface = Surface("wall", facing(0.0, (0.0, 4.0, 1.6)), (3.2, 1.6), (96, 48))
+    stage = Stage(cut(surface, 1, 1), (0.0, 0.0, 1.6), STAGE.zone, ())
+    corners = np.array([(80.0, 60.0), (400.0, 60.0), (400.0, 220.0), (80.0, 220.0)])  # 100 px a metre: f = 400 px of 480
+    picture = Photographer({surface: corners}, (480, 320), k1=0.0).photographs(["dots"])["dots"]
+    view = dots_view(picture, Shot("a.png", "a", "dots"), [surface])
+    assert sum(len(m.led_px) for m in view.matches) > 60
+    pose = roughly_at(stage, Lens(20.0, (24.0, 16.0)), view)
+    # principal point (240, 160); the wall's middle at (240, 140), 20 px = 0.2 m above the axis
+    assert pose.position_m == pytest.approx((0.0, 0.0, 1.4), abs=0.05)
+    assert seen_in(stage, view, pose).patches["wall"].all()
 
 
 def test_what_capture_cannot_do_is_said(show_file, tmp_path, capsys):

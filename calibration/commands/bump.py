@@ -17,16 +17,16 @@ from pathlib import Path
 
 import msgspec
 
-from calibration import dots, picture_check
 from calibration.bump import bump_of
 from calibration.commands.report import VIEWS
+from calibration.looking import dots_view
 from calibration.picture_sources import read_picture
-from calibration.session import Matches, View, load_views
+from calibration.session import Shot, View, load_views
 from calibration.solved import FILE_NAME, Solved, load_solved
 from calibration.tracker_samples import Samples
 from ledvolume.commands.quantities import finite
 from ledvolume.errors import CalibrationError, ConfigError
-from ledvolume.patterns import dots_pitch
+from ledvolume.patterns import check
 from ledvolume.tracks import load_track
 
 
@@ -67,12 +67,10 @@ def run(args: argparse.Namespace) -> int:
 def _of_picture(args: argparse.Namespace, solved: Solved) -> View:
     """Raises CalibrationError where no dots are to be seen."""
     picture = read_picture(args.picture)
-    surfaces = [one.surface for one in solved.surfaces]
-    pitches_px = [args.pitch or dots_pitch(surface) for surface in surfaces]
-    found = dots.found(picture_check.luminance(picture.pixels), surfaces, pitches_px)
-    matches = tuple(Matches(s.name, f.led_px, f.picture_px, f.sigma_px) for s, f in zip(surfaces, found) if len(f.led_px))
-    height, width = picture.pixels.shape[:2]
-    view = View(picture.name, (width, height), matches, args.camera, lens_state=args.lens_state)
+    pattern = f"dots/{args.pitch}" if args.pitch else "dots"
+    check(pattern)
+    shot = Shot("", picture.name, pattern, args.camera, lens_state=args.lens_state)
+    view = dots_view(picture.pixels, shot, [one.surface for one in solved.surfaces])
     return view if args.track is None else _with_tracker(args, solved, view, picture.at_ns)
 
 

@@ -329,9 +329,7 @@ def carried(bundle: Bundle, state: State, rotation: np.ndarray, position_m: np.n
     """The same wall and cameras in another frame: p ↦ rotation p + position_m. Worlds and hand-eyes stay."""
     cameras = rotation @ state.cameras
     cameras[:, :, 3] += position_m
-    walls = tuple(
-        shape.carried(values, rotation, position_m) for shape, values in zip(bundle.shapes, state.walls)
-    )
+    walls = tuple(shape.carried(values, rotation, position_m) for shape, values in zip(bundle.shapes, state.walls))
     return replace(state, walls=walls, cameras=cameras)
 
 

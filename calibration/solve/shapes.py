@@ -90,9 +90,7 @@ class Panels:
 
     def moved(self, values: np.ndarray, step: np.ndarray) -> np.ndarray:
         step = step.reshape(-1, 6)
-        return np.concatenate(
-            [turned(step[:, 3:]) @ values[:, :, :3], (values[:, :, 3] + step[:, :3])[..., None]], -1
-        )
+        return np.concatenate([turned(step[:, 3:]) @ values[:, :, :3], (values[:, :, 3] + step[:, :3])[..., None]], -1)
 
     def carried(self, values: np.ndarray, rotation: np.ndarray, position_m: np.ndarray) -> np.ndarray:
         moved = rotation @ values
@@ -164,9 +162,7 @@ class Bow:
         return np.stack([np.sinc(k * s / np.pi) * s, spots.basis[:, 1] * pitch, 0.5 * k * s * s * half * half], -1)
 
     def moved(self, values: np.ndarray, step: np.ndarray) -> np.ndarray:
-        return np.column_stack(
-            [turned(step[3:6]) @ values[:, :3], values[:, 3] + step[:3], values[:, 4] + [step[6], 0, 0]]
-        )
+        return np.column_stack([turned(step[3:6]) @ values[:, :3], values[:, 3] + step[:3], values[:, 4] + [step[6], 0, 0]])
 
     def carried(self, values: np.ndarray, rotation: np.ndarray, position_m: np.ndarray) -> np.ndarray:
         return np.column_stack([rotation @ values[:, :3], rotation @ values[:, 3] + position_m, values[:, 4]])
