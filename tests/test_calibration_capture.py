@@ -564,7 +564,7 @@ def test_a_video_of_patterns_gives_each_its_frame_and_the_tracker_s_sample(show_
     assert [(s.view, s.pattern) for s in shots] == [("view-01", "white"), ("view-01", "black"), ("view-02", "white")]
     # the middle of what is left of a second after 0.2 s is at 0.6 s
     assert [s.world_from_tracker.position_m[0] for s in shots] == pytest.approx([0.6, 1.6, 2.6], abs=0.026)
-    assert "view-02: 1 of 2 patterns are missing" in said and "the camera moves: 300 mm" in said
+    assert "view-02: 1 of 2 patterns are missing" in said and "the camera moves: 200 mm" in said
     means = [read_picture(tmp_path / "cal" / s.picture).pixels.mean() for s in shots]
     assert means == pytest.approx([180, 30, 180], abs=4)
 
