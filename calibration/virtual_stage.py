@@ -79,15 +79,15 @@ def drawn(tiles: int = 16) -> Stage:
 
 
 def around(views: int, rng: np.random.Generator) -> list[Pose]:
-    """Places all over the zone, near and far, low and high; half of them look at the wall, half at where it meets the ceiling;
+    """Places all over the zone and half a metre around it, near and far, low and high; half of them look at the wall, half at where it meets the ceiling;
     every third is level, the others are rolled."""
     poses = []
     for i in range(views):
         turn = 2 * math.pi * (i * 0.618 % 1)  # the golden angle: few views are spread as well as many
-        reach = 0.5 + 0.5 * (i * 0.755 % 1)
+        reach = 0.6 + 0.4 * (i * 0.755 % 1)
         eye = (
-            1.9 * reach * math.cos(turn) + float(rng.normal(0, 0.1)),
-            0.2 + 1.5 * reach * math.sin(turn) + float(rng.normal(0, 0.1)),
+            2.4 * reach * math.cos(turn) + float(rng.normal(0, 0.1)),
+            0.1 + 1.9 * reach * math.sin(turn) + float(rng.normal(0, 0.1)),
             0.8 + 1.5 * (i * 0.57 % 1) + float(rng.normal(0, 0.05)),
         )
         high = i % 2 == 1
