@@ -81,8 +81,8 @@ def sight(stage: Stage, camera: Camera, body: Body, room: Room = Room(), led_fil
     """led_fill: share of an LED pixel's area that shines; the wall's mean light is the same whatever it is."""
     width, height = body.resolution_px
     across = body.across or _parts_across(stage, camera, body)
-    band = max(2, RAYS_AT_ONCE // (width * across))
-    rows = [slice(top, min(top + band, height * across)) for top in range(0, height * across, band)]
+    edges = np.linspace(0, height * across, 1 + math.ceil(width * height * across**2 / RAYS_AT_ONCE)).astype(int).tolist()
+    rows = [slice(top, bottom) for top, bottom in zip(edges, edges[1:])]
     shares, lit, depth_m = zip(*(_band(stage, camera, body, across, room, led_fill, each) for each in rows))
     return Sight(
         sparse.vstack(shares, "csr"),
@@ -158,7 +158,8 @@ def defocused(light: np.ndarray, radius_px: np.ndarray) -> np.ndarray:
     levels = 1 + math.ceil((high - low) / BLUR_STEP_PX) if high - low > LEAST_BLUR_PX else 1
     squares = np.linspace(low**2, high**2, levels) if levels > 1 else [(low**2 + high**2) / 2]
     drawn = (
-        cv2.filter2D(light, -1, disk(math.sqrt(square)), borderType=cv2.BORDER_REPLICATE).reshape(light.shape) for square in squares
+        cv2.filter2D(light, -1, disk(math.sqrt(square)), borderType=cv2.BORDER_REPLICATE).reshape(light.shape)
+        for square in squares
     )
     if levels == 1:
         return next(drawn)

@@ -15,12 +15,18 @@ from ledvolume.lens import Distortion, Lens
 from ledvolume.moves import looking_at
 from ledvolume.opencv_lens import from_opencv
 from ledvolume.pose import Pose
-from ledvolume.stage import Arc, Box, Flat, Stage, Surface, cut, facing, surface_points
+from ledvolume.stage import Arc, Box, Flat, PositionMap, Stage, Surface, cut, facing, surface_points
 
 IDEAL = Body((240, 160), 1.0, None, 0.0, 1e9, 0.0, 0.0, 0.0)
 DARK = Room(0.0)
 PINHOLE = Lens(35.0, (24.0, 16.0))
 LEVEL = Camera(Pose(position_m=(0.0, 0.0, 1.6)), PINHOLE, "measured", 0)
+X, Y = np.array([-2.0, 0.1, 2.0]), np.array([1.4, 0.0, -1.4])
+Z = np.array([0.0, 0.05, -0.04])  # two panels of 2 m side by side and two below them, hanging in and out
+HUNG = PositionMap(
+    2, 2, np.array([[[[(X[c + i], Y[r + j], Z[(c + r + i) % 3]) for i in (0, 1)] for j in (0, 1)] for c in (0, 1)] for r in (0, 1)])
+    .astype("<f8").tobytes(),
+)  # fmt: skip
 BARREL = Distortion((-3e-4, 0.0, 4e-7), (3e-5, -2e-5), (0.2, -0.1))
 
 
@@ -62,7 +68,7 @@ def test_points_are_where_opencv_projects_them():
 
 
 @pytest.mark.parametrize("model", ["Brown-Conrady D-U", "Brown-Conrady U-D"])
-@pytest.mark.parametrize("shape", [Flat(), Arc(5.0)], ids=["flat", "arc"])
+@pytest.mark.parametrize("shape", [Flat(), Arc(5.0), HUNG], ids=["flat", "arc", "panels"])
 @pytest.mark.parametrize("resolution_px", [(48, 34), (128, 90), (360, 250)], ids=["large", "middling", "fine"])
 def test_an_led_is_seen_where_the_projection_says(shape, model, resolution_px):
     """An LED is 7, 2.6 and 0.9 picture pixels wide; the camera is oblique, rolled, and its lens bends."""

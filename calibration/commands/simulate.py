@@ -65,7 +65,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     body, room = Body(), Room()
     picture = parser.add_argument_group("the picture")
     picture.add_argument("--size", metavar="WxH", type=_size, default=body.resolution_px, help="pixels (1920x1280)")
-    picture.add_argument("--exposure", metavar="X", type=positive, default=body.exposure, help="of white; from 1 on it clips (0.8)")
+    picture.add_argument(
+        "--exposure", metavar="X", type=positive, default=body.exposure, help="of white; from 1 on it clips (0.8)"
+    )
     picture.add_argument("--f-stop", metavar="N", type=positive, default=body.f_stop, help="aperture (5.6)")
     picture.add_argument("--focus-m", metavar="M", type=positive, help="focus distance (default: the wall's middle)")
     picture.add_argument("--full-well", metavar="E", type=positive, default=body.full_well_e, help="electrons (20000)")

@@ -17,6 +17,7 @@ from calibration.solve.gauge import Gauge
 from calibration.solve.shapes import Cloth
 
 REJECT = 4.5  # sigmas, of a match's distance: 4 in 100 000 good ones are lost
+NEAR_PX = 0.3  # never an outlier: where matches are good to hundredths, their sigmas do not say of all how good they are
 TRACKER_REJECT = 6.0  # sigmas, RMS of a sample's six
 RAYLEIGH_MEDIAN = 1.1774  # of a distance whose two coordinates have sigma 1
 ENOUGH = 1e-3  # a fall of the sum of squares that moves no unknown by more than a thirtieth of its sigma
@@ -109,7 +110,8 @@ def settled(bundle: Bundle, state: State, free: np.ndarray, gauge: Gauge) -> tup
         squares = match_squares(bundle, fit.linear)
         scale = max(float(np.sqrt(np.median(squares))) / RAYLEIGH_MEDIAN, 1e-6)
         before, before_tracker = bundle.is_used.copy(), bundle.is_tracker_used.copy()
-        bundle.is_used = squares <= (REJECT * scale) ** 2
+        is_near = np.linalg.norm(fit.linear.off_px, axis=1) < NEAR_PX
+        bundle.is_used = (squares <= (REJECT * scale) ** 2) | is_near
         bundle.is_tracker_used = bundle.has_sample & believed_samples(bundle, fit.linear)
         stiffer = _stiffness(bundle, fit, free, gauge)
         fit = adjusted(bundle, fit.state, free, gauge)
