@@ -79,8 +79,8 @@ def drawn(tiles: int = 16) -> Stage:
 
 
 def around(views: int, rng: np.random.Generator) -> list[Pose]:
-    """Places all over the zone and half a metre around it, near and far, low and high; half of them look at the wall, half at where it meets the ceiling;
-    every third is level, the others are rolled."""
+    """Places all over the zone and half a metre around it, near and far, low and high; half of them look at the wall, half at
+    where it meets the ceiling; every third is level, the others are rolled."""
     poses = []
     for i in range(views):
         turn = 2 * math.pi * (i * 0.618 % 1)  # the golden angle: few views are spread as well as many

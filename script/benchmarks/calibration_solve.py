@@ -5,7 +5,6 @@ and ceiling by centimetres, a lens that bends, a hand-eye that the show knows no
 0.02° on every axis. Real panels are 0.5 m; 16 tiles are 1.5 m × 1 m, 64 are 0.5 m × 0.75 m.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
