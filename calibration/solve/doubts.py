@@ -17,7 +17,7 @@ from calibration.solve.outcome import TileKnown
 from calibration.solve.plan import Plan
 from calibration.solve.projection import FOCAL
 from calibration.solve.shapes import Panels
-from calibration.solve.turns import turn_of
+from calibration.solve.turns import best_fit, turn_of
 from ledvolume.errors import CalibrationError
 from ledvolume.stage import Surface, WallTile
 
@@ -28,6 +28,7 @@ CELL_MATCHES = 10  # and with so many matches it can be judged
 PLANE_WITHIN = 0.03  # of a cell's size in the picture: what a cell of an arc is off its plane
 CONSISTENT = 0.5  # of a view's matches must lie on planes
 REJECTED = 0.25  # of a view's matches, and the view is not of this wall
+REJECTED_ANYWHERE = 0.05  # of the other views' matches, and it is not that view, but the wall
 NO_PARALLAX_M, NO_PARALLAX = 0.1, 0.02  # cameras all within that, or within that share of the distance to the wall
 ONE_AXIS_DEG = 3.0
 ONE_DISTANCE = 1.1
@@ -35,7 +36,9 @@ UNKNOWN_LED_MM = 20.0
 WEAK_LED_MM = 1.5
 UNKNOWN_POSE_MM, UNKNOWN_POSE_DEG = 20.0, 0.5
 UNKNOWN_FOCAL = 0.02
+DISPLACED = 0.5  # of a panel's size
 MOST_NAMED = 6
+TRACKER_WRONG = 30.0  # times that: no noise
 TRACKER_WORSE = 1.5  # times the sigma that it was given: with the freedom of a dozen views, chance does that once in a thousand
 
 
@@ -104,10 +107,11 @@ def judge_fit(plan: Plan, fit: Fit, scale: float) -> list[str]:
     rejected = np.array([1 - bundle.is_used[rows].mean() for rows in bundle.rows])
     bad = np.flatnonzero(rejected > REJECTED)
     median_px = float(np.median(np.linalg.norm(fit.linear.off_px, axis=1)))
-    if len(bad) > len(bundle.views) / 2:
+    others = np.delete(rejected, bad)
+    if len(bad) and (len(bad) > len(bundle.views) / 2 or np.median(others) > REJECTED_ANYWHERE):
         raise CalibrationError(
             f"the matches fit no wall of this shape: {rejected.mean():.0%} are off by far more than the rest, whose median is "
-            f"{median_px:.1f} px. A wrong pattern, another wall, or another shape (--shape)"
+            f"{median_px:.1f} px. Another shape (--shape panels or map), another wall, or a wrong pattern"
         )
     if len(bad):
         named = ", ".join(f"{bundle.views[i].name} ({rejected[i]:.0%})" for i in bad)
@@ -134,6 +138,29 @@ def judge_fit(plan: Plan, fit: Fit, scale: float) -> list[str]:
     return warnings
 
 
+def displaced_panels(plan: Plan, fit: Fit) -> list[str]:
+    """A warning, if panels are not beside those that they are beside in the show: half their size off."""
+    found = []
+    for shape, values in zip(plan.bundle.shapes, fit.state.walls):
+        if not isinstance(shape, Panels) or len(values) < 4:
+            continue
+        drawn, middles = shape.start()[:, :, 3], values[:, :, 3]
+        off, near = np.zeros(len(drawn)), np.ones(len(drawn), bool)
+        for _ in range(3):  # carried by those that fit
+            rotation, position_m = best_fit(drawn[near], middles[near])
+            off = np.linalg.norm(drawn @ rotation.T + position_m - middles, axis=1)
+            near = off <= np.median(off)
+        size_m = min(np.array(shape.surface.size_m) / (shape.columns, shape.rows))
+        for piece in np.flatnonzero(off > DISPLACED * size_m):
+            found.append(f"{shape.surface.name}-{piece % shape.columns}-{piece // shape.columns} ({off[piece]:.2f} m)")
+    if not found:
+        return []
+    return [
+        f"not where the show has them beside the others: {', '.join(found[:MOST_NAMED])}. If they do not hang there, they are fed "
+        "with another tile's picture"
+    ]
+
+
 def _rejected_pieces(bundle: Bundle) -> list[str]:
     """Pieces most of whose matches are off."""
     found = []
@@ -146,7 +173,10 @@ def _rejected_pieces(bundle: Bundle) -> list[str]:
 
 
 def worse_tracker(plan: Plan, fit: Fit, spread: np.ndarray) -> str:
-    """Sets the tracker's sigmas to what its samples show, if that is clearly more than was said of it; "" if not."""
+    """Sets the tracker's sigmas to what its samples show, if that is clearly more than was said of it; "" if not.
+
+    Raises CalibrationError for samples that are off by far more than any tracker is.
+    """
     bundle, squares, freedom = plan.bundle, np.zeros(2), np.zeros(2)
     for i in np.flatnonzero(bundle.is_tracker_used):
         index, by = bundle.tracker_index(i), fit.linear.by_tracker[i]
@@ -157,8 +187,14 @@ def worse_tracker(plan: Plan, fit: Fit, spread: np.ndarray) -> str:
     scales = np.where(freedom > 1, np.sqrt(squares / np.maximum(freedom, 1)), 1.0)
     if (scales <= TRACKER_WORSE).all():
         return ""
-    scales = np.where(scales > TRACKER_WORSE, scales, 1.0)
     was_mm, was_deg = bundle.tracker_sigma_m * 1000, np.degrees(bundle.tracker_sigma_rad)
+    if scales.max() > TRACKER_WRONG:
+        raise CalibrationError(
+            f"the tracker and the pictures do not belong together: the samples are off by {was_mm * scales[0]:.0f} mm and "
+            f"{was_deg * scales[1]:.1f}° (sigma). Samples of other moments, other units or axes, or something held (--hold) that is "
+            "not so"
+        )
+    scales = np.where(scales > TRACKER_WORSE, scales, 1.0)
     bundle.tracker_sigma_m *= scales[0]
     bundle.tracker_sigma_rad *= scales[1]
     return (
