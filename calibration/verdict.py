@@ -22,7 +22,7 @@ SCALE = 3.0
 REJECTED = 0.1
 TRACKER_MM, TRACKER_DEG = 2.0, 0.1
 FEW_VIEWS = 6
-MOVED_MM = 50.0
+MOVED_MM = 500.0  # farther from the drawing than a wall is ever built
 WEAK = 0.15  # of a surface
 MOST_UNSEEN = 0.4
 

@@ -4,13 +4,16 @@ import math
 import re
 from html.parser import HTMLParser
 
+import msgspec
 import numpy as np
 import pytest
 
+from calibration.bump import bump_of
 from calibration.guide import patches_of
 from calibration.report import coverage_of, page, stage_of
 from calibration.report_plots import WITHIN_95, ellipse_m, off_m, round_factor
 from calibration.session import Matches, View
+from calibration.solve import Options, solve
 from calibration.solved import (
     PoseSigma,
     Residuals,
@@ -24,6 +27,7 @@ from calibration.solved import (
     save_solved,
 )
 from calibration.verdict import Coverage, verdict_of
+from calibration.virtual_stage import photographed, virtual_stage
 from ledvolume.cli import main
 from ledvolume.lens import Lens
 from ledvolume.pose import Pose
@@ -118,7 +122,7 @@ def test_what_no_sigma_knows_of_is_not_to_be_trusted(facts, told):
         (solved_surface(sigma_mm=3.0), "usable, good to 4.8 mm"),
         (solved_surface(sigma_mm=30.0), "known to 48 mm only"),
         (solved_surface(worst_mm=9.0), "the worst part of wall is known to 15 mm only"),
-        (solved_surface(moved=(20.0, 80.0)), "wall is up to 80 mm from where the show has it"),
+        (solved_surface(moved=(200.0, 800.0)), "wall is up to 800 mm from where the show has it"),
         (
             solved_surface(tiles=(SolvedTile("wall-0-0", 9, 9, 40.0, 0.5), SolvedTile("wall-1-0", 0, 0, 0.0, 0.5))),
             "tile wall-1-0 of wall was not seen",
@@ -207,3 +211,33 @@ def test_the_command_writes_the_page_and_its_status_is_the_verdict(tmp_path, cap
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
     assert main(["calibrate", "report", str(tmp_path / "none")]) == 2
     assert "solved.json: file: expected a readable solved.json" in capsys.readouterr().err
+
+
+def test_what_is_told_of_a_real_solve_holds_and_a_ceiling_that_moved_since_is_named():
+    """A virtual stage of 4 tiles: nine of ten LEDs at least are nearer to the truth than the verdict says, for every surface;
+    the same stage photographed again has not moved, and then its ceiling by 10 mm."""
+    stage = virtual_stage(4, 14, seed=3)
+    views = [msgspec.structs.replace(v, is_held_out=i in (4, 9)) for i, v in enumerate(photographed(stage, 3, matches=400))]
+    result = solve(views, stage.nominal, Options(shape="panels"), "virtual.toml")
+    verdict = verdict_of(result, coverage_of(result, views))
+    assert verdict.is_good and verdict.words.startswith("good to ")
+    for found, truth in zip(result.surfaces, stage.surfaces):
+        off_mm = 1000 * np.linalg.norm(found.samples.position_m - surface_points(truth, *found.samples.led_px.T), axis=1)
+        assert (off_mm < verdict.good_to_mm).mean() > 0.9
+    assert page(result, views).count("data:image/png;base64,") == 3
+
+    again = photographed(stage, 77, matches=1500)
+    assert not any(bump_of(result, view).has_moved for view in again)
+    shift = Pose(position_m=(0.009, 0.004, 0.0))
+    surfaces = tuple(
+        msgspec.structs.replace(s, stage_from_surface=shift @ s.stage_from_surface) if s.name == "ceiling" else s
+        for s in stage.surfaces
+    )
+    later = photographed(msgspec.structs.replace(stage, surfaces=surfaces), 78, matches=1500)
+    seen = [
+        bump_of(result, view) for view in later if {"main", "ceiling"} <= {m.surface for m in view.matches if len(m.led_px) > 200}
+    ]
+    assert len(seen) > 4
+    for bump in seen:
+        [moved] = bump.moved
+        assert moved.name == "ceiling" and moved.mm == pytest.approx(math.hypot(9, 4), abs=2.0)
