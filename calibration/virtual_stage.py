@@ -52,8 +52,8 @@ def virtual_stage(
 ) -> VirtualStage:
     """A stage of so many tiles (a key of CUTS), of which something is wrong: wall and ceiling by some centimetres, and
 
-    wall: "panels", every tile flat, off by some 3 mm and 0.2° by itself; "arc", the radius by some per cent; "cloth", an arc that
-    is bent smoothly by some 10 mm. The hand-eye is not known, and in the show it is the identity. wrong: times all that.
+    wall: "panels", every tile flat, off by some 3 mm and 0.2° by itself; "arc", the radius by some per cent; "cloth", bent
+    smoothly by some 10 mm more. The hand-eye is not known, and in the show it is the identity. wrong: times all that.
     """
     rng = np.random.default_rng(seed)
     nominal = drawn(tiles)
@@ -79,15 +79,15 @@ def drawn(tiles: int = 16) -> Stage:
 
 
 def around(views: int, rng: np.random.Generator) -> list[Pose]:
-    """Places all over the zone, near and far, low and high; half of them look at the wall, half at where it meets the ceiling;
-    every third is level, the others are rolled."""
+    """Places all over the zone and half a metre around it, near and far, low and high; half of them look at the wall, half at
+    where it meets the ceiling; every third is level, the others are rolled."""
     poses = []
     for i in range(views):
         turn = 2 * math.pi * (i * 0.618 % 1)  # the golden angle: few views are spread as well as many
-        reach = 0.5 + 0.5 * (i * 0.755 % 1)
+        reach = 0.6 + 0.4 * (i * 0.755 % 1)
         eye = (
-            1.9 * reach * math.cos(turn) + float(rng.normal(0, 0.1)),
-            0.2 + 1.5 * reach * math.sin(turn) + float(rng.normal(0, 0.1)),
+            2.4 * reach * math.cos(turn) + float(rng.normal(0, 0.1)),
+            0.1 + 1.9 * reach * math.sin(turn) + float(rng.normal(0, 0.1)),
             0.8 + 1.5 * (i * 0.57 % 1) + float(rng.normal(0, 0.05)),
         )
         high = i % 2 == 1
@@ -150,17 +150,19 @@ def _really(surface: Surface, counts: tuple[int, int], wall: str, wrong: float, 
 
 
 def _bent(flat: Surface, wrong: float, rng: np.random.Generator, columns: int = 96, rows: int = 48) -> PositionMap:
-    """Out of its surface by a wave of two or three metres and some 10 mm; the pitch along it stays, nearly."""
-    u, v = np.meshgrid(np.linspace(0, 1, columns + 1), np.linspace(0, 1, rows + 1))
-    points = surface_points(flat, u * flat.resolution_px[0], v * flat.resolution_px[1])
-    across, down = np.gradient(points, axis=1), np.gradient(points, axis=0)
-    normal = np.cross(across, -down)
-    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-    height_m = np.zeros(u.shape)
+    """Curved along its columns as it likes, by some 10 mm in waves of metres, and straight along its rows: a sheet of paper."""
+    (wide, high), fine = flat.size_m, 16
+    s = (np.arange(columns * fine + 1) / (columns * fine) - 0.5) * wide
+    heading = flat.curvature_per_m * s
     for _ in range(3):
-        a, b, phase, mm = rng.uniform(0.3, 2.0), rng.uniform(0.2, 1.0), rng.uniform(0, 2 * np.pi), rng.normal(0, 6)
-        height_m += wrong * mm / 1000 * np.sin(2 * np.pi * (a * u + b * v) + phase)
-    points = points + normal * height_m[..., None]
+        waves, phase, mm = rng.uniform(0.4, 1.8), rng.uniform(0, 2 * np.pi), rng.normal(0, 6)
+        rate = 2 * np.pi * waves / wide
+        heading = heading + wrong * mm / 1000 * rate * np.cos(rate * s + phase)
+    middle = (heading[1:] + heading[:-1]) / 2
+    x, z = (np.concatenate([[0], np.cumsum(f(middle))])[::fine] * (wide / columns / fine) for f in (np.cos, np.sin))
+    x, z = x - x[columns // 2], z - z[columns // 2]
+    y = np.linspace(high / 2, -high / 2, rows + 1)
+    points = np.stack(np.broadcast_arrays(x, y[:, None], z), -1)
     corners = np.stack([np.stack([points[:-1, :-1], points[:-1, 1:]], 2), np.stack([points[1:, :-1], points[1:, 1:]], 2)], 2)
     return PositionMap(columns, rows, corners.astype("<f8").tobytes())
 

@@ -3,7 +3,7 @@
 While it starts, a match weighs 1 / (1 + (r/c)²) (Cauchy), c following the residuals down, so that a wrong match has no say.
 Then what is off by more than REJECT sigmas is set aside, and the rest is least squares: so the covariance is that of normal
 errors, (JᵀWJ)⁻¹, with two scales found on the way, never assumed: that of the pictures' residuals (sigma_scale), and for a
-cloth the sigma of its bending, by MacKay's evidence (the bending there is, over as many numbers as the pictures determine).
+cloth those of bending and strain, by MacKay's evidence (what there is of it, over as many numbers as the pictures determine).
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ RAYLEIGH_MEDIAN = 1.1774  # of a distance whose two coordinates have sigma 1
 ENOUGH = 1e-3  # a fall of the sum of squares that moves no unknown by more than a thirtieth of its sigma
 ENOUGH_ROBUST = 1e-5  # of it: what comes after is plain
 MOST_STEPS = 60
+CLOTH_RANGES = ((1e-5, 1.0), (1e-4, 1e-2))  # of its sigmas: a seam may be off by 0.05 mm on half a metre, always
 LEAST_INFORMATION = 1e-10  # of a direction, in units: 10 km, or many turns
 
 
@@ -101,7 +102,7 @@ def adjusted(
 def settled(bundle: Bundle, state: State, free: np.ndarray, gauge: Gauge) -> tuple[Fit, float]:
     """From a rough state to the least squares of what is believed: the fit, and the pictures' sigma_scale.
 
-    Sets bundle.is_used, is_tracker_used, sigma_px (times the scale) and bending_sigma.
+    Sets bundle.is_used, is_tracker_used, sigma_px (times the scale) and cloth_sigmas.
     """
     fit = adjusted(bundle, state, free, gauge, is_robust=True)
     steps, total = fit.steps, 1.0
@@ -112,7 +113,7 @@ def settled(bundle: Bundle, state: State, free: np.ndarray, gauge: Gauge) -> tup
         is_near = np.linalg.norm(fit.linear.off_px, axis=1) < NEAR_PX
         bundle.is_used = (squares <= (REJECT * scale) ** 2) | is_near
         bundle.is_tracker_used = bundle.has_sample & believed_samples(bundle, fit.linear)
-        stiffer = _bending(bundle, fit, free, gauge)
+        stiffer = _stiffness(bundle, fit, free, gauge)
         fit = adjusted(bundle, fit.state, free, gauge)
         steps += fit.steps
         used = match_squares(bundle, fit.linear)[bundle.is_used]
@@ -157,24 +158,30 @@ def _loss(bundle: Bundle, linear: Linear) -> Loss:
     return Loss(3 * max(1.0, float(matches)), 3 * np.sqrt(6) * max(1.0, float(tracker)))
 
 
-def _bending(bundle: Bundle, fit: Fit, free: np.ndarray, gauge: Gauge) -> bool:
-    """Sets each cloth's bending sigma to the most likely one; whether any moved by more than a tenth."""
-    cloths = [i for i, shape in enumerate(bundle.shapes) if isinstance(shape, Cloth)]
-    if not cloths or not set(bundle.wall_at[cloths]) <= set(free):
+def _stiffness(bundle: Bundle, fit: Fit, free: np.ndarray, gauge: Gauge) -> bool:
+    """Sets each cloth's sigmas to the most likely ones; whether any moved by more than a tenth."""
+    cloths = [i for i, shape in enumerate(bundle.shapes) if isinstance(shape, Cloth) and bundle.wall_at[i] in free]
+    if not cloths:
         return False
     spread, moved = covariance(bundle, fit, free, gauge), False
     for i in cloths:
         shape, at, values = bundle.shapes[i], bundle.wall_at[i], fit.state.walls[i]
-        bend = shape.bending()
         own = spread[at : at + values.size, at : at + values.size]
-        squares = float(np.sum((bend @ values.reshape(-1, 3)) ** 2))
-        left = sum(float(np.einsum("ij,jk,ik->", bend, own[a::3, a::3], bend)) for a in range(3))
-        was = bundle.bending_sigma[i]
-        rank = 3 * (values.size // 3 - 3)  # the bending of an affine map is 0
-        determined = max(rank - left / was**2, 1.0)
-        now = float(np.clip(np.sqrt(squares / determined), 1e-6, 1.0))
-        moved |= abs(np.log(now / was)) > 0.1
-        bundle.bending_sigma[i] = now
+        bend = shape.bending()
+        strain, rates = shape.stretch(values, fit.state.pitch)
+        rates = rates[:, :-1]
+        left = (
+            sum(float(np.einsum("ij,ij->", bend @ own[a::3, a::3], bend)) for a in range(3)),
+            float(np.einsum("ij,ij->", rates @ own, rates)),
+        )
+        squares = float(np.sum((bend @ values.reshape(-1, 3)) ** 2)), float(strain @ strain)
+        counts = values.size - 9, len(strain)  # 9: the displacements of an affine map are 3 × 3, and bend nothing
+        now = []
+        for was, count, over, square, (least, most) in zip(bundle.cloth_sigmas[i], counts, left, squares, CLOTH_RANGES):
+            determined = max(count - over / was**2, 1.0)
+            now.append(float(np.clip(np.sqrt(square / determined), least, most)))
+        moved |= bool(np.abs(np.log(np.divide(now, bundle.cloth_sigmas[i]))).max() > 0.1)
+        bundle.cloth_sigmas[i] = tuple(now)
     return moved
 
 

@@ -73,7 +73,8 @@ class Linear(NamedTuple):
 
 @dataclass
 class Bundle:
-    """sigma_px, is_used, tracker sigmas and is_tracker_used change between rounds of a solve; the rest does not.
+    """sigma_px, is_used, tracker sigmas, is_tracker_used and cloth_sigmas (of bending in 1/m, and of strain; by surface) change
+    between rounds of a solve; the rest does not.
 
     camera_of_lens: which rig each lens state belongs to; world_of_camera: which world each rig's tracker counts in.
     """
@@ -85,7 +86,7 @@ class Bundle:
     views: tuple[Observed, ...]
     tracker_sigma_m: float
     tracker_sigma_rad: float
-    bending_sigma: dict[int, float] = field(default_factory=dict)
+    cloth_sigmas: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self):
         self.views = tuple(self._sorted(view) for view in self.views)
@@ -273,9 +274,11 @@ class Bundle:
             if not isinstance(shape, Cloth):
                 continue
             own = at + np.arange(values.size)
-            bend = shape.bending() / self.bending_sigma[i]
+            bending_sigma, strain_sigma = self.cloth_sigmas[i]
+            bend = shape.bending() / bending_sigma
             found.append(Constraint((bend @ values.reshape(-1, 3)).ravel(), np.kron(bend, np.eye(3)), own))
-            found.append(Constraint(*shape.stretch(values, state.pitch), np.append(own, self.pitch_at)))
+            strain, rates = shape.stretch(values, state.pitch)
+            found.append(Constraint(strain / strain_sigma, rates / strain_sigma, np.append(own, self.pitch_at)))
         return found
 
     def moved(self, state: State, step: np.ndarray) -> State:

@@ -28,6 +28,7 @@ CELL_MATCHES = 10  # and with so many matches it can be judged
 PLANE_WITHIN = 0.03  # of a cell's size in the picture: what a cell of an arc is off its plane
 CONSISTENT = 0.5  # of a view's matches must lie on planes
 REJECTED = 0.25  # of a view's matches, and the view is not of this wall
+REJECTED_ANYWHERE = 0.05  # of the other views' matches, and it is not that view, but the wall
 NO_PARALLAX_M, NO_PARALLAX = 0.1, 0.02  # cameras all within that, or within that share of the distance to the wall
 ONE_AXIS_DEG = 3.0
 ONE_DISTANCE = 1.1
@@ -104,10 +105,11 @@ def judge_fit(plan: Plan, fit: Fit, scale: float) -> list[str]:
     rejected = np.array([1 - bundle.is_used[rows].mean() for rows in bundle.rows])
     bad = np.flatnonzero(rejected > REJECTED)
     median_px = float(np.median(np.linalg.norm(fit.linear.off_px, axis=1)))
-    if len(bad) > len(bundle.views) / 2:
+    others = np.delete(rejected, bad)
+    if len(bad) and (len(bad) > len(bundle.views) / 2 or np.median(others) > REJECTED_ANYWHERE):
         raise CalibrationError(
             f"the matches fit no wall of this shape: {rejected.mean():.0%} are off by far more than the rest, whose median is "
-            f"{median_px:.1f} px. A wrong pattern, another wall, or another shape (--shape)"
+            f"{median_px:.1f} px. Another shape (--shape panels or map), another wall, or a wrong pattern"
         )
     if len(bad):
         named = ", ".join(f"{bundle.views[i].name} ({rejected[i]:.0%})" for i in bad)
@@ -172,7 +174,8 @@ def judge_places(plan: Plan, state: State) -> None:
     eyes = state.cameras[:, :, 3]
     apart = float(np.linalg.norm(eyes[:, None] - eyes[None], axis=-1).max())
     away = float(np.median(_distances(plan.bundle, state)))
-    if apart < max(NO_PARALLAX_M, NO_PARALLAX * away):
+    if apart < max(REJECTED_ANYWHERE = 0.05  # of the other views' matches, and it is not that view, but the wall
+NO_PARALLAX_M, NO_PARALLAX * away):
         raise CalibrationError(
             f"views without parallax: all cameras are within {apart:.2f} m of one another, the wall {away:.1f} m away. Turning the "
             "camera on its tripod does not help: move it by a metre or more, to both sides, and near and far"

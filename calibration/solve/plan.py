@@ -23,7 +23,7 @@ ShapeName = Literal["as-shown", "panels", "arc", "map"]
 HOLDABLE = ("wall", "lens", "focal-length", "projection-offset", "distortion", "hand-eye", "entrance-pupil")
 SPAN_M = 0.5  # of a cloth, between knots
 MOST_SPANS = 12
-BENDING_PER_M = 0.01  # where a cloth's bending sigma starts
+CLOTH_SIGMAS = (0.01, 5e-4)  # where the search for a cloth's begins: bending in 1/m, strain
 RADIAL_TERMS = 2
 
 
@@ -113,7 +113,7 @@ def plan_of(views: list[View], stage: Stage, options: Options, shapes: tuple[Sha
         tuple(observed(view, shapes, keys.index((_camera(view, ids), view.lens_state))) for view in views),
         options.tracker_sigma_mm / 1000,
         np.radians(options.tracker_sigma_deg),
-        {i: BENDING_PER_M for i, shape in enumerate(shapes) if isinstance(shape, Cloth)},
+        {i: CLOTH_SIGMAS for i, shape in enumerate(shapes) if isinstance(shape, Cloth)},
     )
     gauge = _gauge(bundle, options, names)
     free = _free(bundle, gauge, options)

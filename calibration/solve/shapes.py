@@ -181,14 +181,12 @@ class Bow:
 class Cloth:
     """values: (rows + 3, columns + 3, 3), displacements at the knots of columns × rows spans, in metres of the stage.
 
-    Stretching is what an LED wall does least: `strain` is its sigma, relative. Bending is what the solve finds out: its sigma,
-    in 1/m, is the one that makes the pictures most likely (adjustment.py).
+    How much such a wall bends (1/m) and stretches is not known beforehand: the sigmas of both are found (adjustment.py).
     """
 
     surface: Surface
     columns: int
     rows: int
-    strain: float = 5e-4
 
     width = 48
 
@@ -265,8 +263,8 @@ class Cloth:
         return np.concatenate([np.kron(mean[1], second[0]) / su**2, np.kron(second[1], mean[0]) / sv**2, twist])
 
     def stretch(self, values: np.ndarray, pitch: float) -> tuple[np.ndarray, np.ndarray]:
-        """Strains over sigma at the middle of each span (n,): along columns, along rows, shear; and their derivatives by all
-        unknowns (n, unknowns), the last column by the pitch."""
+        """Strains at the middle of each span (n,): along columns, along rows, shear; and their derivatives by all unknowns
+        (n, unknowns), the last column by the pitch."""
         led = self._sites()
         slopes, base = [], []
         for axis in (0, 1):
@@ -290,7 +288,7 @@ class Cloth:
             np.put_along_axis(full, index, by.reshape(len(led), 48), 1)
             full[:, -1] = -pitch if i == j else 0
             rows.append((value, full))
-        return np.concatenate([v for v, _ in rows]) / self.strain, np.concatenate([f for _, f in rows]) / self.strain
+        return np.concatenate([v for v, _ in rows]), np.concatenate([f for _, f in rows])
 
     def solved(self, values: np.ndarray, pitch: float) -> Surface:
         """A map of as many cells as it takes for their bilinear patches to be within MAP_ERROR_M."""
