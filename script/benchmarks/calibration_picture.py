@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.calibration_pixels import calibrated
 from benchmarks.march import DEMO
-from calibration.truth import Truth, tracker_pose, with_surfaces
+from calibration.truth import FILE_NAME, Truth, load_truth, tracker_pose, with_surfaces
 from ledvolume import lens_check
 from ledvolume.camera import Camera, LensReading, Rig, entrance_pupil
 from ledvolume.config import Show, load_show
@@ -36,7 +36,8 @@ MOVED_M = {"sideways": (0.03, 0.0, 0.0), "back": (0.0, 0.03, 0.0), "up": (0.0, 0
 def picture() -> Iterable[Row]:
     """lens check on the true wall, drawn with the true stage, the calibrated one, and one whose wall is said 30 mm off"""
     show = load_show(DEMO)
-    solved_show, truth = calibrated(DEMO, "dots")
+    folder = calibrated(DEMO, "dots", 12, "1440x1080")
+    solved_show, truth = load_show(folder / "calibrated.toml"), load_truth(folder / FILE_NAME)
     true_stage = with_surfaces(show.stage, truth.surfaces)
     best_db = decibels(show, true_stage, truth.rig, truth)
     solved_db = decibels(show, solved_show.stage, solved_show.stage.rigs[0], truth)
