@@ -39,7 +39,6 @@ FITS_SHARE = 0.8  # of all matches
 FITS_PIECE = 0.5  # of those of each panel
 CELL_M = 0.6  # panels that a wall is cut into to find it anew
 START_STEPS = 30
-ROUNDS = 4
 
 
 def solve(views: Sequence[View], stage: Stage, options: Options = Options(), show: str = "") -> Solved:
@@ -179,11 +178,16 @@ def _settled(plan: Plan, state: State, tiles: tuple[WallTile, ...], unseen: froz
     if unseen:
         plan, state, kept = keeping(plan, state, tiles, unseen)
         told.append(f"kept where the show has them, unseen: {', '.join(sorted(unseen))}")
-    for _ in range(ROUNDS):
+    is_tracker_told = False
+    while True:  # ends: a tile is kept once, the tracker's sigmas are set once
         fit, more = settled(plan.bundle, state, plan.free, plan.gauge)
         state, steps, scale = fit.state, steps + fit.steps, scale * more
         warnings = doubts.judge_fit(plan, fit, scale)
         spread = covariance(plan.bundle, fit, plan.free, plan.gauge)
+        if not is_tracker_told and (worse := doubts.worse_tracker(plan, fit, spread)):
+            told.append(worse)
+            is_tracker_told = True
+            continue
         doubts.judge_knowledge(plan, fit, spread)
         known = outcome.tiles_known(plan, fit, spread, tiles)
         weak = doubts.weak_tiles(known, kept)
@@ -194,8 +198,6 @@ def _settled(plan: Plan, state: State, tiles: tuple[WallTile, ...], unseen: froz
             plan, state, kept = further
             told.append(f"kept where the show has them, seen too little: {', '.join(sorted(weak))}")
             continue
-        worse = doubts.worse_tracker(plan, fit, spread)
-        if not worse:
-            break
-        told.append(worse)
-    return Found(plan, fit, spread, scale, kept), known, steps, told + warnings + doubts.weak_but_known(known, kept)
+        break
+    warnings = told + warnings + doubts.displaced_panels(plan, fit) + doubts.weak_but_known(known, kept)
+    return Found(plan, fit, spread, scale, kept), known, steps, warnings

@@ -17,7 +17,7 @@ from calibration.solve.outcome import TileKnown
 from calibration.solve.plan import Plan
 from calibration.solve.projection import FOCAL
 from calibration.solve.shapes import Panels
-from calibration.solve.turns import turn_of
+from calibration.solve.turns import best_fit, turn_of
 from ledvolume.errors import CalibrationError
 from ledvolume.stage import Surface, WallTile
 
@@ -36,7 +36,9 @@ UNKNOWN_LED_MM = 20.0
 WEAK_LED_MM = 1.5
 UNKNOWN_POSE_MM, UNKNOWN_POSE_DEG = 20.0, 0.5
 UNKNOWN_FOCAL = 0.02
+DISPLACED = 0.5  # of a panel's size
 MOST_NAMED = 6
+TRACKER_WRONG = 30.0  # times that: no noise
 TRACKER_WORSE = 1.5  # times the sigma that it was given: with the freedom of a dozen views, chance does that once in a thousand
 
 
@@ -136,6 +138,29 @@ def judge_fit(plan: Plan, fit: Fit, scale: float) -> list[str]:
     return warnings
 
 
+def displaced_panels(plan: Plan, fit: Fit) -> list[str]:
+    """A warning, if panels are not beside those that they are beside in the show: half their size off."""
+    found = []
+    for shape, values in zip(plan.bundle.shapes, fit.state.walls):
+        if not isinstance(shape, Panels) or len(values) < 4:
+            continue
+        drawn, middles = shape.start()[:, :, 3], values[:, :, 3]
+        off, near = np.zeros(len(drawn)), np.ones(len(drawn), bool)
+        for _ in range(3):  # carried by those that fit
+            rotation, position_m = best_fit(drawn[near], middles[near])
+            off = np.linalg.norm(drawn @ rotation.T + position_m - middles, axis=1)
+            near = off <= np.median(off)
+        size_m = min(np.array(shape.surface.size_m) / (shape.columns, shape.rows))
+        for piece in np.flatnonzero(off > DISPLACED * size_m):
+            found.append(f"{shape.surface.name}-{piece % shape.columns}-{piece // shape.columns} ({off[piece]:.2f} m)")
+    if not found:
+        return []
+    return [
+        f"not where the show has them beside the others: {', '.join(found[:MOST_NAMED])}. If they do not hang there, they are fed "
+        "with another tile's picture"
+    ]
+
+
 def _rejected_pieces(bundle: Bundle) -> list[str]:
     """Pieces most of whose matches are off."""
     found = []
@@ -148,7 +173,10 @@ def _rejected_pieces(bundle: Bundle) -> list[str]:
 
 
 def worse_tracker(plan: Plan, fit: Fit, spread: np.ndarray) -> str:
-    """Sets the tracker's sigmas to what its samples show, if that is clearly more than was said of it; "" if not."""
+    """Sets the tracker's sigmas to what its samples show, if that is clearly more than was said of it; "" if not.
+
+    Raises CalibrationError for samples that are off by far more than any tracker is.
+    """
     bundle, squares, freedom = plan.bundle, np.zeros(2), np.zeros(2)
     for i in np.flatnonzero(bundle.is_tracker_used):
         index, by = bundle.tracker_index(i), fit.linear.by_tracker[i]
@@ -159,8 +187,14 @@ def worse_tracker(plan: Plan, fit: Fit, spread: np.ndarray) -> str:
     scales = np.where(freedom > 1, np.sqrt(squares / np.maximum(freedom, 1)), 1.0)
     if (scales <= TRACKER_WORSE).all():
         return ""
-    scales = np.where(scales > TRACKER_WORSE, scales, 1.0)
     was_mm, was_deg = bundle.tracker_sigma_m * 1000, np.degrees(bundle.tracker_sigma_rad)
+    if scales.max() > TRACKER_WRONG:
+        raise CalibrationError(
+            f"the tracker and the pictures do not belong together: the samples are off by {was_mm * scales[0]:.0f} mm and "
+            f"{was_deg * scales[1]:.1f}° (sigma). Samples of other moments, other units or axes, or something held (--hold) that is "
+            "not so"
+        )
+    scales = np.where(scales > TRACKER_WORSE, scales, 1.0)
     bundle.tracker_sigma_m *= scales[0]
     bundle.tracker_sigma_rad *= scales[1]
     return (
@@ -174,8 +208,7 @@ def judge_places(plan: Plan, state: State) -> None:
     eyes = state.cameras[:, :, 3]
     apart = float(np.linalg.norm(eyes[:, None] - eyes[None], axis=-1).max())
     away = float(np.median(_distances(plan.bundle, state)))
-    if apart < max(REJECTED_ANYWHERE = 0.05  # of the other views' matches, and it is not that view, but the wall
-NO_PARALLAX_M, NO_PARALLAX * away):
+    if apart < max(NO_PARALLAX_M, NO_PARALLAX * away):
         raise CalibrationError(
             f"views without parallax: all cameras are within {apart:.2f} m of one another, the wall {away:.1f} m away. Turning the "
             "camera on its tripod does not help: move it by a metre or more, to both sides, and near and far"
