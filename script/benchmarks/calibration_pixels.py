@@ -75,6 +75,12 @@ def pixels_dots() -> Iterable[Row]:
     yield from rows_of("dots", calibrated(stage_file(), "dots", 12, "1440x960"))
 
 
+def pixels_hard() -> Iterable[Row]:
+    """dots, twice overexposed, people in the way, a bright room, a noisy sensor behind coloured filters, little in focus"""
+    bad = "--exposure 2 --people 3 --room-light 0.05 --full-well 2000 --read-noise 20 --bayer --f-stop 2 --seed 4".split()
+    yield from rows_of("hard", calibrated(stage_file("hard"), "dots", 12, "1440x960", *bad))
+
+
 @lru_cache(maxsize=4)
 def calibrated(show: Path, pattern: str, views: int, size: str, *more: str) -> Path:
     """A folder with pictures, truth.json, views.json, solved.json and calibrated.toml, all of them made by the commands."""
@@ -122,9 +128,9 @@ def detected_off_px(folder: Path, truth: Truth) -> tuple[np.ndarray, int]:
     return np.concatenate(off), sum(map(len, off))
 
 
-def stage_file() -> Path:
+def stage_file(name: str = "stage") -> Path:
     OUT.mkdir(parents=True, exist_ok=True)
-    file = OUT / "stage.toml"
+    file = OUT / f"{name}.toml"
     file.write_text(STAGE)
     return file
 
@@ -142,4 +148,4 @@ def rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
-MEASUREMENTS = (pixels_gray, pixels_dots)
+MEASUREMENTS = (pixels_gray, pixels_dots, pixels_hard)
