@@ -22,6 +22,10 @@ from ledvolume.pose import Pose, canonical
 from ledvolume.stage import Surface
 
 MOST_MATCHES = 4000  # per view; more do not tell more, and a solve takes longer
+CONTRADICTIONS = ("bits disagree", "mirrored", "off the neighbours' fit")
+MOST_CONTRADICTIONS = 0.35
+BRIGHTER, MOST_BRIGHTER = 0.15, 0.05  # than white nothing may be, by so much on so much of the picture
+MOST_SHIFT_PX, LEAST_RESPONSE = 0.7, 0.15  # between pictures of one view
 HERE_BLUR_PX = 2.0
 SAME_CONTRAST = 0.5  # of white over black: where a surface is alone, it is at least so bright
 
@@ -61,7 +65,7 @@ def matches_of(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) 
         found = [(surface, f) for name in coded for surface, f in zip(surfaces, _dots(pictures[name], name, surfaces))]
     else:
         raise CalibrationError(f"expected pictures of the Gray code or of dots, got {', '.join(sorted(pictures)) or 'none'}")
-    kept, thrown = [], Counter()
+    kept, thrown, count = [], Counter(), 0
     for surface, f in found:
         thrown += f.thrown_away
         if not len(f.led_px):
@@ -69,6 +73,7 @@ def matches_of(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) 
         verdict = judged(f.led_px, f.picture_px, f.sigma_px)
         thrown["lonely"] += int(np.count_nonzero(verdict.is_lonely))
         thrown["off the neighbours' fit"] += int(np.count_nonzero(verdict.is_off & ~verdict.is_lonely))
+        count += len(f.led_px)
         good = ~verdict.is_lonely & ~verdict.is_off
         if good.any():
             kept.append(Matches(surface.name, f.led_px[good], f.picture_px[good], verdict.sigma_px[good]))
@@ -77,7 +82,12 @@ def matches_of(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) 
         raise CalibrationError(
             f"no LED pixel was found ({reasons or 'nothing is lit'}): does the wall show the pattern, is it sharp?"
         )
-    return _thinned(kept, next(iter(sizes))), +thrown
+    if coded or (wrong := sum(thrown[reason] for reason in CONTRADICTIONS)) <= MOST_CONTRADICTIONS * (count + thrown["bits disagree"]):
+        return _thinned(kept, next(iter(sizes))), +thrown
+    raise CalibrationError(
+        f"{wrong} of {count + thrown['bits disagree']} places of the picture contradict themselves or their neighbours: the pictures "
+        "are out of order, the camera moved between them, or the wall showed something else"
+    )
 
 
 def _gray(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) -> list[tuple[Surface, Found]]:
@@ -107,6 +117,9 @@ def _gray(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) -> li
         raise CalibrationError(
             "black is brighter than white: the pictures are not in the order of the patterns, or one is missing"
         )
+    codes = [name for name in wanted if name.startswith("gray/") and not name.endswith("/inverse")]
+    for name in (codes[0], codes[len(codes) // 2], codes[-1]):
+        _check_pair(np.maximum(read(name), read(f"{name}/inverse")), white, name)
     contrast = cv2.GaussianBlur(white - black, (0, 0), HERE_BLUR_PX)
     found = []
     for surface in shown:
@@ -115,6 +128,16 @@ def _gray(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) -> li
             here = cv2.GaussianBlur(read(alone[surface.name]) - black, (0, 0), HERE_BLUR_PX) > SAME_CONTRAST * contrast
         found.append((surface, gray_code.found(read, surface, here)))
     return found
+
+
+def _check_pair(brighter: np.ndarray, white: np.ndarray, name: str) -> None:
+    """A pattern and its negative, whichever is brighter, are white again, at the same place. Raises CalibrationError."""
+    if float(np.mean(brighter > white + BRIGHTER)) > MOST_BRIGHTER:
+        raise CalibrationError(f"{name} is brighter than white: pictures are missing or out of order, or the camera moved")
+    window = cv2.createHanningWindow(white.shape[::-1], cv2.CV_32F)
+    (dx, dy), response = cv2.phaseCorrelate(white * window, brighter * window)
+    if np.hypot(dx, dy) > MOST_SHIFT_PX and response > LEAST_RESPONSE:
+        raise CalibrationError(f"the camera moved by {np.hypot(dx, dy):.1f} px between white and {name}: take the view again")
 
 
 def _dots(picture: np.ndarray, name: str, surfaces: Sequence[Surface]) -> list[Found]:
