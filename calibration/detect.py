@@ -24,8 +24,8 @@ from ledvolume.stage import Surface
 MOST_MATCHES = 4000  # per view; more do not tell more, and a solve takes longer
 CONTRADICTIONS = ("bits disagree", "mirrored", "off the neighbours' fit")
 MOST_CONTRADICTIONS = 0.35
-BRIGHTER, MOST_BRIGHTER = 0.15, 0.05  # than white nothing may be, by so much on so much of the picture
-MOST_SHIFT_PX, LEAST_RESPONSE = 0.7, 0.15  # between pictures of one view
+BRIGHTER, MOST_BRIGHTER = 0.15, 0.25  # than white little may be (somebody walks by), by so much on so much of what is lit
+MOST_SHIFT_PX, EXPLAINED = 0.7, 0.7  # between pictures of one view, if it explains so much of how they differ
 HERE_BLUR_PX = 2.0
 SAME_CONTRAST = 0.5  # of white over black: where a surface is alone, it is at least so bright
 
@@ -119,7 +119,7 @@ def _gray(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) -> li
         )
     codes = [name for name in wanted if name.startswith("gray/") and not name.endswith("/inverse")]
     for name in (codes[0], codes[len(codes) // 2], codes[-1]):
-        _check_pair(np.maximum(read(name), read(f"{name}/inverse")), white, name)
+        _check_pair(np.maximum(read(name), read(f"{name}/inverse")), white, black, name)
     contrast = cv2.GaussianBlur(white - black, (0, 0), HERE_BLUR_PX)
     found = []
     for surface in shown:
@@ -130,14 +130,18 @@ def _gray(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) -> li
     return found
 
 
-def _check_pair(brighter: np.ndarray, white: np.ndarray, name: str) -> None:
+def _check_pair(brighter: np.ndarray, white: np.ndarray, black: np.ndarray, name: str) -> None:
     """A pattern and its negative, whichever is brighter, are white again, at the same place. Raises CalibrationError."""
-    if float(np.mean(brighter > white + BRIGHTER)) > MOST_BRIGHTER:
+    lit = np.count_nonzero(brighter > black + BRIGHTER)
+    if np.count_nonzero(brighter > white + BRIGHTER) > MOST_BRIGHTER * lit:
         raise CalibrationError(f"{name} is brighter than white: pictures are missing or out of order, or the camera moved")
     window = cv2.createHanningWindow(white.shape[::-1], cv2.CV_32F)
-    (dx, dy), response = cv2.phaseCorrelate(white * window, brighter * window)
-    if np.hypot(dx, dy) > MOST_SHIFT_PX and response > LEAST_RESPONSE:
-        raise CalibrationError(f"the camera moved by {np.hypot(dx, dy):.1f} px between white and {name}: take the view again")
+    (dx, dy), _ = cv2.phaseCorrelate(white * window, brighter * window)
+    if np.hypot(dx, dy) > MOST_SHIFT_PX:
+        moved = cv2.warpAffine(white, np.float64([[1, 0, dx], [0, 1, dy]]), white.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+        # it may be somebody who walks by: then the rest fits worse
+        if np.abs(moved - brighter).mean() < EXPLAINED * np.abs(white - brighter).mean():
+            raise CalibrationError(f"the camera moved by {np.hypot(dx, dy):.1f} px between white and {name}: take the view again")
 
 
 def _dots(picture: np.ndarray, name: str, surfaces: Sequence[Surface]) -> list[Found]:
