@@ -12,7 +12,7 @@ from calibration.guide import looking_at
 from calibration.session import Matches, View
 from calibration.solve import Options, solve
 from calibration.solve.bundle import Bundle, Observed, State, matrix_of
-from calibration.solve.gauge import gauge_of
+from calibration.solve.gauge import evenly, gauge_of
 from calibration.solve.plan import plan_of
 from calibration.solve.projection import Glass, pictured
 from calibration.solve.shapes import Bow, Cloth, Panels, fitted
@@ -213,9 +213,10 @@ def solved(stage, views) -> Solved:
     return solve(views, stage.nominal, PANELS)
 
 
-@pytest.mark.parametrize("wall, shape, within_m", [("panels", "panels", EXACT_M), ("arc", "as-shown", EXACT_M), ("cloth", "map", 2e-4)])
+@pytest.mark.parametrize("wall, shape, within_m", [("panels", "panels", EXACT_M), ("arc", "as-shown", EXACT_M), ("cloth", "map", 1e-3)])
 def test_without_noise_the_truth_is_found(wall, shape, within_m):
-    """Two lens states, so that the pupil's way is found, too. A cloth is a spline through metres: 0.2 mm of its waves are lost."""
+    """Two lens states, so that the pupil's way is found, too. A cloth is a spline with knots every half metre, and is asked here
+    for what it is between few matches: half a millimetre of its waves is lost."""
     stage = virtual_stage(4, seed=2, wall=wall, lens_states=2)
     solved = solve(photographed(stage, 2, NOISELESS, FEW), stage.nominal, Options(shape=shape))
     assert led_errors_m(solved, stage).max() < within_m
@@ -270,9 +271,9 @@ def test_another_gauge_is_another_frame_for_the_same_wall(stage, views, solved):
     rotation, position = best_fit(ours, theirs)
     np.testing.assert_allclose(ours @ rotation.T + position, theirs, atol=1e-4)
     assert again.rigs[0].stage_from_world_sigma is not None and solved.rigs[0].stage_from_world_sigma is None
-    main = again.surfaces[0]
-    nominal = surface_points(stage.nominal.surfaces[0], *main.samples.led_px.T)
-    assert np.abs((main.samples.position_m - nominal).mean(0)).max() < 0.01  # in the mean it is where the show has it
+    main, led = again.surfaces[0].surface, evenly(stage.nominal.surfaces[0].resolution_px).T
+    off = surface_points(main, *led) - surface_points(stage.nominal.surfaces[0], *led)
+    assert np.abs(off.mean(0)).max() < 1e-6  # in the mean it is where the show has it
 
 
 def test_without_a_tracker_the_wall_alone_is_solved(stage, views, solved):
