@@ -12,7 +12,7 @@ from calibration.guide import looking_at
 from calibration.session import Matches, View
 from calibration.solve import Options, solve
 from calibration.solve.bundle import Bundle, Observed, State, matrix_of
-from calibration.solve.gauge import gauge_of
+from calibration.solve.gauge import evenly, gauge_of
 from calibration.solve.plan import plan_of
 from calibration.solve.projection import Glass, pictured
 from calibration.solve.shapes import Bow, Cloth, Panels, fitted
@@ -20,7 +20,7 @@ from calibration.solve.start import chained, nominal_state
 from calibration.solve.turns import best_fit, turn_of, turn_rate, turned
 from calibration.solved import Solved, load_solved, save_solved
 from calibration.solved_show import rig_of
-from calibration.virtual_stage import PICTURE_PX, SENSOR_MM, Noise, VirtualStage, photographed, virtual_stage
+from calibration.virtual_stage import PICTURE_PX, SENSOR_MM, Noise, VirtualStage, photographed, show_toml, virtual_stage
 from ledvolume.camera import Rig
 from ledvolume.cli import choose
 from ledvolume.config import load_show
@@ -213,9 +213,10 @@ def solved(stage, views) -> Solved:
     return solve(views, stage.nominal, PANELS)
 
 
-@pytest.mark.parametrize("wall, shape, within_m", [("panels", "panels", EXACT_M), ("arc", "as-shown", EXACT_M), ("cloth", "map", 2e-4)])
+@pytest.mark.parametrize("wall, shape, within_m", [("panels", "panels", EXACT_M), ("arc", "as-shown", EXACT_M), ("cloth", "map", 1e-3)])
 def test_without_noise_the_truth_is_found(wall, shape, within_m):
-    """Two lens states, so that the pupil's way is found, too. A cloth is a spline through metres: 0.2 mm of its waves are lost."""
+    """Two lens states, so that the pupil's way is found, too. A cloth is a spline with knots every half metre, and is asked here
+    for what it is between few matches: half a millimetre of its waves is lost."""
     stage = virtual_stage(4, seed=2, wall=wall, lens_states=2)
     solved = solve(photographed(stage, 2, NOISELESS, FEW), stage.nominal, Options(shape=shape))
     assert led_errors_m(solved, stage).max() < within_m
@@ -270,9 +271,9 @@ def test_another_gauge_is_another_frame_for_the_same_wall(stage, views, solved):
     rotation, position = best_fit(ours, theirs)
     np.testing.assert_allclose(ours @ rotation.T + position, theirs, atol=1e-4)
     assert again.rigs[0].stage_from_world_sigma is not None and solved.rigs[0].stage_from_world_sigma is None
-    main = again.surfaces[0]
-    nominal = surface_points(stage.nominal.surfaces[0], *main.samples.led_px.T)
-    assert np.abs((main.samples.position_m - nominal).mean(0)).max() < 0.01  # in the mean it is where the show has it
+    main, led = again.surfaces[0].surface, evenly(stage.nominal.surfaces[0].resolution_px).T
+    off = surface_points(main, *led) - surface_points(stage.nominal.surfaces[0], *led)
+    assert np.abs(off.mean(0)).max() < 1e-6  # in the mean it is where the show has it
 
 
 def test_without_a_tracker_the_wall_alone_is_solved(stage, views, solved):
@@ -474,42 +475,17 @@ def test_lens_states_with_encoders_become_a_lens_table():
     assert rig.lens_table.stations[1].entrance_pupil_mm == pytest.approx(30.0, abs=1.5)
 
 
-SHOW = """
-name = "Virtual"
-rate = "24"
-[stage]
-eye_m = [0.0, 0.0, 1.7]
-zone = { min_m = [-1.8, -1.5, 0.6], max_m = [1.8, 1.8, 2.4] }
-[[stage.surface]]
-name = "main"            # as it was drawn
-shape = "arc"
-radius_m = 4.0
-centre_m = [0.0, 4.0, 1.6]
-size_m = [6.0, 3.0]
-resolution_px = [2112, 1056]
-tiles = [3, 1]
-[[stage.surface]]
-name = "ceiling"
-shape = "flat"
-centre_m = [0.0, 2.1, 3.4]
-tilt_deg = 90.0
-size_m = [4.0, 3.0]
-resolution_px = [1408, 1056]
-[[camera]]
-id = "A"
-sensor_mm = [28.25, 15.89]
-focal_length_mm = 20.5
-stage_from_world = { position_m = [0.4, -0.2, 0.05], pan_deg = 30.0 }
-[[place]]
-name = "place"
-file = "place.safetensors"
-field_from_stage = { scale = 1.0 }
-"""
+def test_the_virtual_stages_show_is_the_virtual_stage(tmp_path):
+    (tmp_path / "show.toml").write_text(show_toml(16))
+    shown, drawn = load_show(tmp_path / "show.toml").stage, virtual_stage(16).nominal
+    assert [t.name for t in shown.tiles] == [t.name for t in drawn.tiles] and shown.zone == drawn.zone
+    for a, b in zip(shown.surfaces, drawn.surfaces):
+        np.testing.assert_allclose(surface_points(a, *evenly(a.resolution_px).T), surface_points(b, *evenly(b.resolution_px).T))
 
 
 @pytest.fixture
 def folder(tmp_path, views):
-    (tmp_path / "show.toml").write_text(SHOW)
+    (tmp_path / "show.toml").write_text(show_toml(4))
     session.save(tmp_path / "views.json", views)
     return tmp_path
 

@@ -276,7 +276,8 @@ class Bundle:
             own = at + np.arange(values.size)
             bending_sigma, strain_sigma = self.cloth_sigmas[i]
             bend = shape.bending() / bending_sigma
-            found.append(Constraint((bend @ values.reshape(-1, 3)).ravel(), np.kron(bend, np.eye(3)), own))
+            bent = bend @ values.reshape(-1, 3)
+            found += [Constraint(bent[:, axis], bend, own[axis::3]) for axis in range(3)]
             strain, rates = shape.stretch(values, state.pitch)
             found.append(Constraint(strain / strain_sigma, rates / strain_sigma, np.append(own, self.pitch_at)))
         return found
