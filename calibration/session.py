@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from ledvolume.errors import ConfigError
+from ledvolume.outputs.whole_file import write_whole
 from ledvolume.pose import Pose
 
 
@@ -61,8 +62,8 @@ class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
 
 def save(file: Path, values: list[Shot] | list[View]) -> None:
-    """shots.json, views.json."""
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(values, enc_hook=_as_list), indent=1) + b"\n")
+    """shots.json, views.json. The file is always whole: what is killed leaves what was there before. Raises OutputError."""
+    write_whole(file, msgspec.json.format(msgspec.json.encode(values, enc_hook=_as_list), indent=1) + b"\n")
 
 
 def load_shots(file: Path) -> list[Shot]:

@@ -1,7 +1,8 @@
 """The command line: parsing and plain errors only. A command is one module of `commands` and one line here.
 
 A command module has `arguments(parser)`, which declares, and `run(args) -> int`, which does; or it has COMMANDS of its own.
-It is imported only when it is the one that was asked for, so that `ledvolume --help` and the light commands start at once.
+It is imported only when it is the one that was asked for, so that `ledvolume --help` and the light commands start at once,
+and so that only a command that needs an extra asks for it.
 """
 
 import argparse
@@ -29,6 +30,9 @@ COMMANDS = {
     "simulate": ("ledvolume.commands.simulate", "send a recorded or built-in camera move, as a tracker would"),
 }
 
+# module → the extra that has it (pyproject.toml), for modules that commands import as they need them
+EXTRAS = {"cv2": "calibrate", "scipy": "calibrate", "ufbx": "calibrate", "pxr": "usd", "torch": "bake", "yaml": "bake"}
+
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
@@ -37,7 +41,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def choose(program: str, description: str, commands: dict[str, tuple[str, str]], argv: list[str]) -> int:
     """Run the one of `commands` that argv begins with: its exit code."""
-    module = importlib.import_module(commands[argv[0]][0]) if argv and argv[0] in commands else None
+    try:
+        module = importlib.import_module(commands[argv[0]][0]) if argv and argv[0] in commands else None
+    except ModuleNotFoundError as error:
+        return _missing(program, argv[0], error)
     if hasattr(module, "COMMANDS"):
         return choose(f"{program} {argv[0]}", module.__doc__, module.COMMANDS, argv[1:])
     parser = argparse.ArgumentParser(prog=program, description=description)
@@ -56,9 +63,21 @@ def choose(program: str, description: str, commands: dict[str, tuple[str, str]],
     except LedvolumeError as error:
         print(f"{program} {args.command}: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        return _missing(program, args.command, error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # whoever read our output has gone (`| head`): nothing is wrong, and nothing more can be said
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _missing(program: str, command: str, error: ModuleNotFoundError) -> int:
+    """Say which extra a command needs; a module of ours that is not there is a mistake, and stays one."""
+    module = (error.name or "").partition(".")[0]
+    if module not in EXTRAS:
+        raise error
+    extra = EXTRAS[module]
+    print(f"{program} {command}: needs {module}, of the extra `{extra}`: pip install 'ledvolume[{extra}]'", file=sys.stderr)
+    return 2

@@ -3,6 +3,7 @@ loop, the renderer and the outputs cannot tell them apart.
 
     live      the house clock's next tick, whatever poses have arrived until then     → the camera at the tick's instant
     replay    the requests of a take, once more (take.py)                             → the same frames
+    cued      live, with what is shown instead of the show   → coded pictures for calibration
     track     the samples on both sides of each frame (track_schedule.py)             → the camera as it was
 
 Everything that is decided about a frame is decided here and is inside the request.
@@ -10,6 +11,8 @@ Everything that is decided about a frame is decided here and is inside the reque
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+
+import msgspec
 
 from ledvolume import coverage
 from ledvolume.camera import Camera
@@ -116,6 +119,15 @@ def live(
         tick = clock.next_tick()
         inputs.drain()
         yield decided(timeline, tick, now_ns(), scene, quality, refinement.steps, footprint)
+
+
+def cued(requests: Iterator[FrameRequest], cue_at: Callable[[int], str | None]) -> Iterator[FrameRequest]:
+    """The requests with the cue of the instant at which each is shown. Ends with the first that has none."""
+    for request in requests:
+        cue = cue_at(request.present_at_ns)
+        if cue is None:
+            return
+        yield msgspec.structs.replace(request, cue=cue)
 
 
 def decided(

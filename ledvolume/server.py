@@ -57,10 +57,12 @@ def serve(
     is_stopped: Callable[[], bool] = lambda: False,
     record: Path | None = None,
     slate: str = "",
+    cue_at: Callable[[int], str | None] | None = None,
 ) -> dict:
     """Run a show until it is stopped or its seconds are over; returns the summary. Raises LedvolumeError.
 
     record: a take of the whole run is written there (take.py), named by the slate.
+    cue_at: what is shown at an instant in place of the show, such as a pattern; None ends it.
     status_file: JSON, rewritten every second. `state` is warming-up (sockets are open, their addresses in it), running,
     stopped; the last one is the summary.
     """
@@ -100,7 +102,7 @@ def serve(
         inputs.discard()
         coverage = Coverage(show.footprint)
         decide = schedule.live(ticks, inputs, on_air, show.start, show.quality, refinement, time.time_ns, show.footprint)
-        for request in decide:
+        for request in schedule.cued(decide, cue_at) if cue_at else decide:
             if is_stopped() or end_ns is not None and request.present_at_ns >= end_ns:
                 break
             frame = renderer.render(request)
@@ -267,6 +269,8 @@ def refusal_warnings(inputs: schedule.Inputs, told: set[str]) -> list[str]:
 
 def warm_up(renderer: Renderer, show: Show) -> None:
     """Draw the outer picture once and let drivers compile what they compile at first use."""
+    if not renderer.places:  # patterns need none
+        return
     rig = show.stage.rigs[0]
     camera = Timeline(rig, show.initial[rig.camera_id]).camera_at(0)
     for _ in range(2):

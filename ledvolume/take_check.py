@@ -45,7 +45,7 @@ def input_differences(take: Take, show: Show) -> Iterator[Difference]:
         was = taken.record.request
         tick = Tick(was.index, was.present_at_ns)
         now = decided(on_air, tick, was.decided_at_ns, was.scene, was.quality, was.outer_steps, show.footprint)
-        if now != was:
+        if (now := msgspec.structs.replace(now, cue=was.cue)) != was:  # a cue is an operator's word, not the datagrams'
             yield Difference(was.index, "camera", f"the datagrams give {_first_difference(now, was)}")
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ledvolume.errors import OutputError
 from ledvolume.frame import Frame
+from ledvolume.outputs.cues import CuesOutput
 from ledvolume.outputs.images import ImagesOutput
 from ledvolume.outputs.stream import StreamOutput
 
@@ -31,6 +32,7 @@ class Output(Protocol):
 OUTPUTS = {
     "stream": StreamOutput,
     "images": ImagesOutput,
+    "cues": CuesOutput,
 }
 """URI scheme → constructor of (uri, folder)."""
 
