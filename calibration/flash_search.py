@@ -92,7 +92,9 @@ def walls_in(
         scores, best, rest = _scores(blocks, video.at_s, flashes, surface, lags, video.period_s)
         if not scores.size or scores[best] < CHANCE:
             most = f"{scores[best]:.1f}" if scores.size else "none"
-            missing[surface] = f"no part of the picture flashes with its code (at most {most} of the {CHANCE:.0f} σ that chance makes)"
+            missing[surface] = (
+                f"no part of the picture flashes with its code (at most {most} of the {CHANCE:.0f} σ that chance makes)"
+            )
             continue
         if rest > NEXT_BEST * scores[best]:
             missing[surface] = (

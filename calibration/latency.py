@@ -9,9 +9,10 @@ points). δ of every wall and e, readout, h and the clocks' drift are found toge
 lines, fall out linearly. t_k is the video's instant of the frame, taken as the middle of the exposure of the middle line: what
 a camera stamps otherwise is its own delay, and part of δ.
 
-The likelihood of δ is gone along, everything else being solved for again at each step, because it has not always a peak: if
-camera and wall run in step, no exposure may see a change of the wall's picture, and then all delays between two of them are
-as likely. It is widened by what the residuals of a quarter of a second have in common (encoders' artefacts last for a while).
+The likelihood of δ is gone along, everything else being solved for again at each step, because it is not always a parabola. It
+is widened by what the residuals of a quarter of a second have in common (encoders' artefacts last for a while), and by two
+things that videos with known delays taught: LAG_S, IN_STEP. A camera that runs in step with the wall sees its changes always
+at the same place of its exposure, or not at all: that tells a delay to a frame only, and that is what is said then.
 """
 
 import math
@@ -36,8 +37,12 @@ SHORTEST_EXPOSURE_S = 2.5e-4
 FAR = 14.0  # of -2 log likelihood: 3.7 σ
 BLOCK_S = 0.25
 PARTS, JUMP = 6, 0.4  # of the video, and of its frame: instants that are off by more are no instants
+CLEAR = 100.0  # of what is left over, squared: that much better another instant has to be
 UNSURE = 0.1  # of a wall's frame
-IN_STEP_S, FEW_FRAMES = 0.002, 100
+LEAST_SIGMA_S = 2e-5
+LAG_S = 2.5e-3  # measured on H.264 from crf 18 to 35: what an encoder leaves over, it shows late, by so much of all of it
+IN_STEP_S, FEW_FRAMES, WHOLE_GAP = 0.002, 100, 0.9
+IN_STEP = 0.15  # measured: errors, in parts of the wall's frame in which no exposure has its middle, if exposures are as short
 _KNOT, _INNER = np.arange(CURVES + 2), np.arange(CURVES)
 _NEAR = np.arange(-15, 16) / 10  # frames
 
@@ -202,7 +207,10 @@ class _Model:
 
 
 def latency_of(video: Brightness, flashes: Flashes, walls: Sequence[Found], exposure_s: float | None = None) -> FlashLatency:
-    """Delays of the walls that flash_search found. exposure_s: where the shutter is known. Raises CalibrationError for videos whose instants are not what they seem."""
+    """Delays of the walls that flash_search found. exposure_s: where the shutter is known.
+
+    Raises CalibrationError for videos whose instants are not what they seem.
+    """
     roughly_s = float(np.median([wall.delay_s for wall in walls]))
     margin = 2 * max(video.period_s, flashes.period_s)
     video = video.between(flashes.edges_s[0] + roughly_s + margin, flashes.edges_s[-1] + roughly_s - margin)
@@ -215,23 +223,26 @@ def latency_of(video: Brightness, flashes: Flashes, walls: Sequence[Found], expo
         x, _ = model.solved(x, np.arange(len(x)))
         model.weigh(x)
     x, cost = model.solved(x, np.arange(len(x)))
-    _check_clock(model, x, video)
     variance = cost / (model.count - 2 * sum(len(wall.y) for wall in model.bands) - len(x))
+    _check_clock(model, x, video, variance)
     jacobian = model.jacobian(x, np.arange(len(x)))
     wider = [_wider(model, x, jacobian, i, variance) for i in range(len(x) - CURVES)]
     sigmas = [math.sqrt(variance * w) * s for w, s in zip(wider, _sigmas(jacobian))]
     delays, notes, asked, tries = [], [], model, []
-    if _gap_s(video.at_s, flashes, x[0]) > IN_STEP_S:  # exposure, readout and delay can then stand in for one another
+    gap_s = _gap_s(video.at_s, flashes, x[0])
+    is_in_step = gap_s > WHOLE_GAP * flashes.period_s
+    unseen_s = gap_s / math.sqrt(12) if is_in_step else IN_STEP * gap_s * min(1.0, gap_s / x[len(walls)]) ** 2
+    besides_s = math.hypot(LEAST_SIGMA_S, video.tick_s / math.sqrt(12), LAG_S * model.left_over(x), unseen_s)
+    if IN_STEP_S < gap_s and not is_in_step:  # exposure, readout and delay can then stand in for one another
         asked = model.part(FEW_FRAMES)
         longest_s = video.period_s
         exposures = [exposure_s] if exposure_s else [longest_s * share for share in (0.1, 0.3, 0.6, 0.9)]
         tries = [np.array([exposure, longest_s * share]) for exposure in exposures for share in (0.05, 0.3, 0.7)]
     for i, (found, wall) in enumerate(zip(walls, model.bands)):
         along = _along(asked, x, i, sigmas[i], variance * wider[i], flashes.period_s, tries)
-        delay_s, sigma_s, low_s, high_s = _interval(*along)
-        tick_s = video.tick_s / math.sqrt(12)
-        sigma_s = math.hypot(sigma_s, tick_s)
-        low_s, high_s = delay_s - math.hypot(delay_s - low_s, 1.96 * tick_s), delay_s + math.hypot(high_s - delay_s, 1.96 * tick_s)
+        delay_s, sigma_s, low_s, high_s = interval(*along)
+        sigma_s = math.hypot(sigma_s, besides_s)
+        low_s, high_s = (delay_s + side * math.hypot(end - delay_s, 1.96 * besides_s) for side, end in ((-1, low_s), (1, high_s)))
         changes = int(np.count_nonzero(np.diff(np.diff(wall.lit_until_s) > 0)))
         ms = [round(1000 * seconds, 4) for seconds in (delay_s, sigma_s, low_s, high_s)]
         delays.append(WallDelay(found.surface, *ms, changes, int(found.in_wall.sum()), round(found.correlation, 3)))
@@ -261,9 +272,10 @@ def _start(model: _Model, walls: Sequence[Found], frame_s: float) -> np.ndarray:
     told = (model.exposure_s, model.exposure_sigma_s)
     first = _Model(model.flashes, model.at_s, model.bands[:1], model.high[len(walls)], told)
     tries = []
-    for exposure in (0.08, 0.25, 0.5, 0.95):
-        for readout in (0.05, 0.35, 0.7):
-            at = [np.array([walls[0].delay_s + off, exposure * first.high[1], readout * first.high[1], 0, *CURVE]) for off in _NEAR * frame_s]
+    longest_s, shutter_s = first.high[1], model.exposure_s if math.isfinite(model.exposure_sigma_s) else None
+    for exposure_s in [shutter_s] if shutter_s else longest_s * np.array([0.08, 0.25, 0.5, 0.95]):
+        for readout_s in longest_s * np.array([0.02, 0.2, 0.4, 0.6, 0.8]):
+            at = [np.array([walls[0].delay_s + off, exposure_s, readout_s, 0, *CURVE]) for off in _NEAR * frame_s]
             costs = [float((first.residuals(x) ** 2).sum()) for x in at]
             tries.append((min(costs), at[int(np.argmin(costs))]))
     tries.sort(key=lambda t: t[0])
@@ -319,7 +331,7 @@ def _gap_s(at_s: np.ndarray, flashes: Flashes, delay_s: float) -> float:
     return float(np.diff(np.append(since, since[0] + flashes.period_s)).max())
 
 
-def _interval(delays: np.ndarray, deviance: np.ndarray) -> tuple[float, float, float, float]:
+def interval(delays: np.ndarray, deviance: np.ndarray) -> tuple[float, float, float, float]:
     """Mean, standard deviation and 95 % of exp(-deviance / 2)."""
     fine = np.linspace(delays[0], delays[-1], 4001)
     density = np.exp(-PchipInterpolator(delays, deviance)(fine) / 2)
@@ -329,7 +341,7 @@ def _interval(delays: np.ndarray, deviance: np.ndarray) -> tuple[float, float, f
     return mean, sigma, float(fine[np.searchsorted(share, 0.025)]), float(fine[np.searchsorted(share, 0.975)])
 
 
-def _check_clock(model: _Model, x: np.ndarray, video: Brightness) -> None:
+def _check_clock(model: _Model, x: np.ndarray, video: Brightness, variance: float) -> None:
     """Frames that were dropped, and whose instants close up over the gap: parts of the video are then late by whole frames."""
     walls, offsets = len(model.bands), np.linspace(-1.5, 1.5, 31) * video.period_s
     costs = []
@@ -337,8 +349,11 @@ def _check_clock(model: _Model, x: np.ndarray, video: Brightness) -> None:
         there = x.copy()
         there[:walls] += off
         costs.append(model.by_frame(model.residuals(there) ** 2))
-    parts = np.array_split(np.arange(len(model.at_s)), PARTS)
-    best = [float(offsets[np.array([cost[part].sum() for cost in costs]).argmin()]) for part in parts]
+    best = []
+    for part in np.array_split(np.arange(len(model.at_s)), PARTS):
+        cost = np.array([here[part].sum() for here in costs])
+        is_clear = cost[len(cost) // 2] - cost.min() > max(CLEAR * variance, 0.5 * cost[len(cost) // 2])
+        best.append(float(offsets[cost.argmin()]) if is_clear else 0.0)
     if max(best) - min(best) > JUMP * video.period_s:
         told = ", ".join(f"{1000 * off:+.0f}" for off in best)
         raise CalibrationError(
