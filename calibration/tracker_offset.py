@@ -95,7 +95,9 @@ def _told(motion: ImageMotion, at_s: np.ndarray, known: np.ndarray, track: _Trac
     used = known & _inside(at_s, track, best, 0.05)
     turns = _steps_of(track, at_s, best)[used, :3]
     if math.degrees(float(np.abs(np.cumsum(turns, axis=0)).max(initial=0.0))) < TURN_DEG:
-        raise CalibrationError(f"the camera turned by less than {TURN_DEG:.0f}°: pan and tilt to and fro, briskly, for 10 seconds")
+        raise CalibrationError(
+            f"the camera turned by less than {TURN_DEG:.0f}°: pan and tilt to and fro, briskly, for 10 seconds"
+        )
     noise = _left_over(motion, at_s, used, track, best).std(0)
 
     def deviance(offset: float) -> float:
@@ -105,7 +107,9 @@ def _told(motion: ImageMotion, at_s: np.ndarray, known: np.ndarray, track: _Trac
     for step in (GRID_S / 2, GRID_S / 8, GRID_S / 32):
         near = best + step * np.arange(-3, 4)
         best = float(near[np.argmin([deviance(offset) for offset in near])])
-    slope = (_left_over(motion, at_s, used, track, best + 1e-4) - _left_over(motion, at_s, used, track, best - 1e-4)) / 2e-4 / noise
+    slope = (
+        (_left_over(motion, at_s, used, track, best + 1e-4) - _left_over(motion, at_s, used, track, best - 1e-4)) / 2e-4 / noise
+    )
     pulls = (slope * _left_over(motion, at_s, used, track, best) / noise).sum(1)
     blocks = ((at_s[:-1][used] - at_s[0]) / BLOCK_S).astype(int)
     wider = max(1.0, float((np.bincount(blocks, pulls) ** 2).sum() / (slope**2).sum()))
