@@ -4,6 +4,7 @@ python -m benchmarks.live_show URI SECONDS [STOP…]      the tracker alone; STO
 """
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -85,17 +86,18 @@ class Seen(NamedTuple):
 class LiveShow:
     """`ledvolume serve` of a show, the small one if none is named. frames: as TILE received them; said: (when, words) of its log.
 
-    words: more of the command line.
+    words: more of the command line. largest_file: bytes of any file that it writes, as on a disk that is full.
     """
 
-    def __init__(self, folder: Path, *words: str | Path, show_file: Path | None = None):
+    def __init__(self, folder: Path, *words: str | Path, show_file: Path | None = None, largest_file: int | None = None):
         show_file = show_file or small_show(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.show = load_show(show_file)
         self._status_file = folder / "status.json"
         self._status_file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "ledvolume", "serve", show_file, "--status", self._status_file, *words]
-        self._process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        limit = None if largest_file is None else lambda: limit_files(largest_file)
+        self._process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=limit)
         self.pid = self._process.pid
         self.frames: list[Seen] = []
         self.said: list[tuple[int, str]] = []
@@ -152,6 +154,12 @@ class LiveShow:
         while not self._is_over.is_set():
             self.frames += [Seen(tile.header.request, tile.header.sent_at_ns, tile.header.crc32) for tile in receiver.receive(0.1)]
         receiver.close()
+
+
+def limit_files(size: int) -> None:
+    """In a process that is about to begin: files grow to so many bytes, and then it is told EFBIG."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def eye_at(show: Show, t_s: float) -> Pose:
