@@ -28,16 +28,12 @@ def altered(take: Path, to: Path, change: Change) -> Path:
                     schemas[record.id] = writer.register_schema(record.name, record.encoding, record.data)
                 case Channel():
                     topics[record.id], schema = record.topic, schemas[record.schema_id]
-                    channels[record.id] = writer.register_channel(
-                        record.topic, record.message_encoding, schema, record.metadata
-                    )
+                    channels[record.id] = writer.register_channel(record.topic, record.message_encoding, schema, record.metadata)
                 case Message():
                     channel = channels[record.channel_id]
                     writer.add_message(channel, record.log_time, record.data, record.publish_time, record.sequence)
                 case Attachment():
-                    writer.add_attachment(
-                        record.create_time, record.log_time, record.name, record.media_type, record.data
-                    )
+                    writer.add_attachment(record.create_time, record.log_time, record.name, record.media_type, record.data)
                 case Metadata():
                     writer.add_metadata(record.name, record.metadata)
                 case DataEnd():

@@ -152,7 +152,9 @@ class LiveShow:
     def _receive(self) -> None:
         receiver = TileReceiver(self.output, [TILE])
         while not self._is_over.is_set():
-            self.frames += [Seen(tile.header.request, tile.header.sent_at_ns, tile.header.crc32) for tile in receiver.receive(0.1)]
+            self.frames += [
+                Seen(tile.header.request, tile.header.sent_at_ns, tile.header.crc32) for tile in receiver.receive(0.1)
+            ]
         receiver.close()
 
 

@@ -94,7 +94,10 @@ def whole_frames(out: Path, whole: dict) -> list[int]:
 def full_disk_while_recording(folder: Path, show: Path) -> Iterable[Row]:
     """The show goes on; the take is there up to then. A limit on the size of files, as a disk that takes no more."""
     take = folder / "full.mcap"
-    with LiveShow(folder, "--record", take, show_file=show, largest_file=LARGEST_TAKE) as live, tracker(live.source, 60) as sender:
+    with (
+        LiveShow(folder, "--record", take, show_file=show, largest_file=LARGEST_TAKE) as live,
+        tracker(live.source, 60) as sender,
+    ):
         time.sleep(RECORDED_S + 1)
         summary = live.stop()
         sender.kill()
