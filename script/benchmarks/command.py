@@ -9,7 +9,7 @@ from pathlib import Path
 
 from measure import ROOT
 
-PATIENCE_S = 300.0
+PATIENCE_S = 600.0
 
 
 def empty_folder(name: str) -> Path:
