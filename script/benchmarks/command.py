@@ -29,8 +29,12 @@ def started(*words: str | Path, limited: Callable[[], None] | None = None) -> su
 
 
 def ended(process: subprocess.Popen) -> subprocess.CompletedProcess:
-    """Waits for it."""
-    output, said = process.communicate(timeout=PATIENCE_S)
+    """Waits for it; where that is given up, it is killed: Ctrl+C does not come to its group."""
+    try:
+        output, said = process.communicate(timeout=PATIENCE_S)
+    except BaseException:
+        process.kill()
+        raise
     return subprocess.CompletedProcess(process.args, process.returncode, output, said)
 
 
