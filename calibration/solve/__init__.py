@@ -25,8 +25,9 @@ from calibration.solve.adjustment import Fit, adjusted, covariance, settled
 from calibration.solve.bundle import Bundle, State
 from calibration.solve.gauge import HELD_WALL, Gauge
 from calibration.solve.outcome import Found
+from calibration.solve.panels import Panels
 from calibration.solve.plan import HOLDABLE, Options, Plan, areas, cloth_of, keeping, plan_of
-from calibration.solve.shapes import Panels, Shape, fitted
+from calibration.solve.shapes import Shape, fitted
 from calibration.solve.start import chained, nominal_state, registered, resected
 from calibration.solved import Solved
 from ledvolume.errors import CalibrationError
@@ -133,9 +134,7 @@ def _found_anew(plan: Plan, nominal: State) -> State | None:
     walls = []
     for s, (shape, panel) in enumerate(zip(bundle.shapes, shapes)):
         led = panels.led_px[panels.of_shape[s]]
-        walls.append(
-            state.walls[s] if shape is panel else fitted(shape, led, panel.points(state.walls[s], panels.spots[s], 1.0))
-        )
+        walls.append(state.walls[s] if shape is panel else fitted(shape, led, panel.points(state.walls[s], panels.spots[s], 1.0)))
     return replace(state, walls=tuple(walls))
 
 
@@ -161,9 +160,7 @@ def _share(fit: Fit) -> float:
 def _as_cloths(plan: Plan, state: State, views: list[View], stage: Stage) -> tuple[Plan, State, int]:
     """Every surface a cloth, on the plane or arc that is nearest to it."""
     fit = adjusted(plan.bundle, state, plan.free, plan.gauge, is_robust=True)
-    shapes = tuple(
-        cloth_of(shape.solved(values, fit.state.pitch)) for shape, values in zip(plan.bundle.shapes, fit.state.walls)
-    )
+    shapes = tuple(cloth_of(shape.solved(values, fit.state.pitch)) for shape, values in zip(plan.bundle.shapes, fit.state.walls))
     cloths = plan_of(views, stage, plan.options, shapes)
     return cloths, replace(fit.state, walls=tuple(shape.start() for shape in shapes)), fit.steps
 

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from calibration.solve.cloth import Cloth
 from calibration.solve.projection import COUNT, DISTORTION_PRIOR, OFFSET_X, Glass, pictured
-from calibration.solve.shapes import Cloth, Shape
+from calibration.solve.shapes import Shape
 from calibration.solve.turns import skew, turn_of, turn_rate, turned
 from ledvolume.pose import Pose, quaternion
 
@@ -333,9 +334,7 @@ def carried(bundle: Bundle, state: State, rotation: np.ndarray, position_m: np.n
     """The same wall and cameras in another frame: p ↦ rotation p + position_m. Worlds and hand-eyes stay."""
     cameras = rotation @ state.cameras
     cameras[:, :, 3] += position_m
-    walls = tuple(
-        shape.carried(values, rotation, position_m) for shape, values in zip(bundle.shapes, state.walls)
-    )
+    walls = tuple(shape.carried(values, rotation, position_m) for shape, values in zip(bundle.shapes, state.walls))
     return replace(state, walls=walls, cameras=cameras)
 
 

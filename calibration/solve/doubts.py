@@ -14,9 +14,9 @@ from calibration.session import View
 from calibration.solve.adjustment import Fit
 from calibration.solve.bundle import Bundle, State
 from calibration.solve.outcome import TileKnown
+from calibration.solve.panels import Panels
 from calibration.solve.plan import Plan
 from calibration.solve.projection import FOCAL
-from calibration.solve.shapes import Panels
 from calibration.solve.turns import best_fit, turn_of
 from ledvolume.errors import CalibrationError
 from ledvolume.stage import Surface, WallTile

@@ -61,9 +61,7 @@ class Glass(NamedTuple):
             focal_length_mm=float(unknowns[FOCAL]),
             projection_offset_mm=(float(unknowns[OFFSET_X]), float(unknowns[OFFSET_Y])),
             entrance_pupil_m=float(entrance_pupil_m),
-            distortion=Distortion(
-                tuple(radial), tangential if any(tangential) else (), d.offset_mm, d.model
-            ),
+            distortion=Distortion(tuple(radial), tangential if any(tangential) else (), d.offset_mm, d.model),
         )
 
 

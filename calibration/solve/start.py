@@ -124,8 +124,7 @@ def registered(bundle: Bundle, state: State, is_tracker_gauge: bool, is_hand_eye
             hand_eyes[camera] = hand_eye
             candidate = replace(state, hand_eyes=hand_eyes)
             frames = [
-                times(state.cameras[i], inverse(times(bundle.views[i].sample, _at_pupil(bundle, candidate, i))))
-                for i in views
+                times(state.cameras[i], inverse(times(bundle.views[i].sample, _at_pupil(bundle, candidate, i)))) for i in views
             ]
             here_from_world = _middle(frames)
             if is_tracker_gauge and not done:
@@ -294,4 +293,3 @@ def _middle(poses: list[np.ndarray]) -> np.ndarray:
     central = int(np.argmin(np.median(distance, 1)))
     near = poses[distance[central] <= 3 * np.median(distance[central]) + 1e-9]
     return np.column_stack([nearest_rotation(near[:, :, :3].mean(0)), near[:, :, 3].mean(0)])
-
