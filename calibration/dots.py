@@ -29,14 +29,7 @@ CHANCE = 1e-5  # of taking a wrong part of a code
 WINDOW_STEPS = 0.2  # σ of the Gaussian under which a middle is found, in steps
 AGREE = 0.7  # share of a dot's neighbours (5 × 5) whose bits must be right
 TURNS = np.array(
-    [
-        ((a, b), (c, d))
-        for a in (-1, 0, 1)
-        for b in (-1, 0, 1)
-        for c in (-1, 0, 1)
-        for d in (-1, 0, 1)
-        if abs(a * d - b * c) == 1
-    ]
+    [((a, b), (c, d)) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1) for d in (-1, 0, 1) if abs(a * d - b * c) == 1]
 )
 
 
@@ -89,13 +82,17 @@ def found(picture: np.ndarray, surfaces: list[Surface], pitches_px: list[int]) -
             "wall is seen from behind or in a mirror"
         )
     if not len(best.number):
-        names = ", ".join(f"{s.name} ({s.resolution_px[0]} × {s.resolution_px[1]}, dots/{p})" for s, p in zip(surfaces, pitches_px))
+        names = ", ".join(
+            f"{s.name} ({s.resolution_px[0]} × {s.resolution_px[1]}, dots/{p})" for s, p in zip(surfaces, pitches_px)
+        )
         if unplaced:
             raise CalibrationError(
                 f"{unplaced} dots lie in rows and columns, but they are no part of {names}: another surface, another resolution, "
                 "another pattern, or too few dots"
             )
-        raise CalibrationError(f"no rows of dots are to be seen, expected {names}: is the picture sharp, are dots 8 px apart or more?")
+        raise CalibrationError(
+            f"no rows of dots are to be seen, expected {names}: is the picture sharp, are dots 8 px apart or more?"
+        )
     number, at_px, step_px = (np.concatenate([getattr(r, field) for r in readings]) for field in ("number", "at_px", "step_px"))
     number, first = np.unique(number, axis=0, return_index=True)  # of a dot that is seen at several scales, the best scale's
     middles, sigmas, clear = _middles(picture, at_px[first], step_px[first])

@@ -65,7 +65,9 @@ def _off(
     normal = np.einsum("nki,nk,nkj->nij", design, weight, design)
     # with few neighbours no bend: as if it were known to be 0 within what a tenth of the neighbours' weight says
     few = np.where(heard.sum(1) < 10, 1e6, 1e-3) * np.maximum(weight.sum(1), 1e-12)
-    normal += few[:, None, None] * np.diag([0, 0, 0, 1, 1, 1]) + 1e-9 * np.maximum(weight.sum(1), 1e-12)[:, None, None] * np.eye(6)
+    normal += few[:, None, None] * np.diag([0, 0, 0, 1, 1, 1]) + 1e-9 * np.maximum(weight.sum(1), 1e-12)[:, None, None] * np.eye(
+        6
+    )
     of_middle = np.linalg.solve(normal, np.broadcast_to(np.eye(6)[:, :1], (count, 6, 1)))[..., 0]
     taken = np.einsum("ni,nki,nk->nk", of_middle, design, weight)  # what each neighbour has to say in the prediction
     taken_off = picture_px[near] - picture_px[:, None]

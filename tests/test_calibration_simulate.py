@@ -10,6 +10,7 @@ from PIL import Image
 
 from calibration import cli
 from calibration.commands import simulate
+from calibration.forecast import forecast
 from calibration.photograph import Body, Room, picture_points
 from calibration.session import load_shots
 from calibration.truth import (
@@ -189,6 +190,29 @@ def test_the_pictures_are_of_the_true_wall(show_file, tmp_path):
                 assert (around.max() > 150) == is_on
                 inside, outside = inside + is_on, outside + (not is_on)
     assert inside >= 4 and outside >= 1
+
+
+def test_a_plan_says_how_well_the_wall_would_be_known_and_takes_no_pictures(show_file, tmp_path, capsys):
+    assert command(show_file, "--out", tmp_path / "plan", "--views", 10, "--plan") == 0
+    said = capsys.readouterr().out
+    assert "wall: would be known to" in said and "ceiling: would be known to" in said and "its place on the tracker" in said
+    assert not list((tmp_path / "plan").iterdir())
+    assert command(show_file, "--out", tmp_path / "plan", "--views", 2, "--plan") == 0
+    assert "could not be solved: 2 views" in capsys.readouterr().out
+
+
+def test_a_forecast_is_as_good_as_it_says_and_a_worse_tracker_is_worse(show_file):
+    """Twice the tracker's noise: twice the sigma, as the frame hangs on the tracker and pictures are far better than it."""
+    show, sigmas = load_show(show_file), []
+    for noise in (1.0, 2.0):
+        by = Deviations(tracker_mm=0.3 * noise, tracker_deg=0.02 * noise)
+        truth = simulate.truth_of(show, show.stage.rigs[0], by, Body(), 10, 4)
+        solved = forecast(show, truth)
+        for found, true in zip(solved.surfaces, truth.surfaces):
+            off_mm = np.sqrt(np.mean(led_distances_mm(found.surface, true) ** 2))
+            assert off_mm < 3 * found.sigma_median_mm
+        sigmas.append(solved.surfaces[0].sigma_median_mm)
+    assert sigmas[1] == pytest.approx(2 * sigmas[0], rel=0.4)
 
 
 def test_what_cannot_be_asked_is_refused(show_file, tmp_path, capsys):

@@ -6,7 +6,8 @@
 The stage is the show's, but somewhat wrong, as stages are: surfaces moved and turned, the lens and the tracked point not as
 written (--wall-mm and so on: standard deviations). The views are those that `calibrate capture` advises, and then more around
 the zone. The wall's pictures are the renderer's own, seen through a lens that bends, is not in focus everywhere and is darker
-at the corners, by a sensor with noise; --people stand in the way.
+at the corners, by a sensor with noise; --people stand in the way. Before that it says how well the wall would be known from these views;
+--plan takes no pictures and is enough to choose a lens, a number of views and a tracker.
 
 FOLDER then holds what a photographer brings home (pictures, shots.json), and truth.json. Go on with `calibrate detect FOLDER`.
 """
@@ -22,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from calibration import guide
+from calibration.forecast import forecast, in_words
 from calibration.photograph import Body, Room, photograph, sight
 from calibration.series import cue_of, names_of
 from calibration.session import Shot, save
@@ -40,7 +42,7 @@ from calibration.truth import (
 from ledvolume.camera import Camera, Rig
 from ledvolume.commands.quantities import count, not_negative, positive, writable_folder
 from ledvolume.config import Show, load_show
-from ledvolume.errors import ConfigError
+from ledvolume.errors import CalibrationError, ConfigError
 from ledvolume.frame import FrameRequest
 from ledvolume.lens import Lens
 from ledvolume.outputs.images import file_name
@@ -59,6 +61,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FOLDER", type=writable_folder, required=True, help="where the calibration is to lie")
     parser.add_argument("--views", metavar="N", type=count, default=12, help="from so many places (12)")
     parser.add_argument("--pattern", choices=("gray", "dots"), default="gray", help="gray: a series a view; dots: one picture")
+    parser.add_argument("--plan", action="store_true", help="say how well the wall would be known, and take no pictures")
     parser.add_argument("--camera", metavar="ID", help="which of the show's cameras (default: the first)")
     parser.add_argument("--seed", metavar="N", type=int, default=1, help="another one, another truth (1)")
     parser.add_argument("--format", choices=("jpg", "png"), default="jpg", help="of the pictures (jpg)")
@@ -97,6 +100,12 @@ def run(args: argparse.Namespace) -> int:
     rig = _rig(show, args.camera)
     truth = truth_of(show, rig, by, body, args.views, args.seed, args.people, args.room_light, args.fill, args.focus_m)
     names = names_of(show.stage.surfaces, [args.pattern])
+    try:
+        print("\n".join(in_words(forecast(show, truth))))
+    except CalibrationError as error:
+        print(f"from these views it could not be solved: {error}")
+    if args.plan:
+        return 0
     save_truth(args.out / FILE_NAME, truth)
     shots = []
     with Bar(len(truth.cameras) * len(names)) as bar:
