@@ -423,6 +423,21 @@ def test_what_cannot_be_solved_is_named(stage, views, change, said):
         solve(change(views, stage), stage.nominal, PANELS)
 
 
+def test_tiles_fed_with_each_others_pictures_are_named():
+    """Nothing contradicts it but the show: panels may hang anywhere."""
+    stage = virtual_stage(16, seed=5)
+
+    def swapped(m: Matches) -> Matches:  # main-0-0 and main-1-0, 528 LEDs wide, 352 high
+        aside = np.array([528, -528, 0, 0])[np.minimum(m.led_px[:, 0] // 528, 3).astype(int)]
+        aside = aside * ((m.surface == "main") & (m.led_px[:, 1] < 352))
+        return replace(m, led_px=m.led_px + np.column_stack([aside, 0 * aside]))
+
+    views = [replace(v, matches=tuple(swapped(m) for m in v.matches)) for v in photographed(stage, 5, matches=600)]
+    (warning,) = [w for w in solve(views, stage.nominal, PANELS).warnings if w.startswith("not where the show has them")]
+    assert "main-0-0 (1." in warning and "main-1-0 (1." in warning and warning.count("main") == 2  # 1.5 m along the arc
+    assert not any("not where" in w for w in solve(photographed(stage, 5, matches=600), stage.nominal, PANELS).warnings)
+
+
 def test_a_tile_that_is_not_seen_is_kept_if_so_asked(stage, views):
     solved = solve([without_tile(v) for v in views], stage.nominal, replace(PANELS, keeps_unseen=True))
     tiles = {tile.name: tile for tile in solved.surfaces[0].tiles}
