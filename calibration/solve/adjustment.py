@@ -13,8 +13,8 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from calibration.solve.bundle import Bundle, Constraint, Linear, State
+from calibration.solve.cloth import Cloth
 from calibration.solve.gauge import Gauge
-from calibration.solve.shapes import Cloth
 
 REJECT = 4.5  # sigmas, of a match's distance: 4 in 100 000 good ones are lost
 NEAR_PX = 0.3  # never an outlier: where matches are good to hundredths, their sigmas do not say of all how good they are

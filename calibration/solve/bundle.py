@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from calibration.solve.cloth import Cloth
 from calibration.solve.projection import COUNT, DISTORTION_PRIOR, OFFSET_X, Glass, pictured
-from calibration.solve.shapes import Cloth, Shape
+from calibration.solve.shapes import Shape
 from calibration.solve.turns import skew, turn_of, turn_rate, turned
 from ledvolume.pose import Pose, quaternion
 

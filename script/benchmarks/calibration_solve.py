@@ -146,7 +146,9 @@ def peer() -> Iterator[Row]:
     """The same least squares by SciPy, with our exact Jacobian, from the same start: 16 and 64 tiles."""
     for tiles in (16, 64):
         stage = virtual_stage(tiles, seed=3)
-        plan = plan_of([msgspec.structs.replace(v, world_from_tracker=None) for v in photographed(stage, 3)], stage.nominal, PANELS)
+        plan = plan_of(
+            [msgspec.structs.replace(v, world_from_tracker=None) for v in photographed(stage, 3)], stage.nominal, PANELS
+        )
         bundle, frame = plan.bundle, Gauge("start", (0, 1))
         start, _ = resected(bundle, nominal_state(bundle, plan.rigs, plan.worlds))
         began = time.process_time()
@@ -154,7 +156,8 @@ def peer() -> Iterator[Row]:
         ours = time.process_time() - began
         cost = _cost(bundle, fit.state, frame)
         yield Row(f"solve: {tiles} tiles, our steps ({fit.steps})", ours, "s")
-        for solver, told in (("lsmr", "SciPy least_squares, sparse"), ("exact", "SciPy least_squares, dense")):
+        peers = {"lsmr": "SciPy least_squares, sparse", "exact": "SciPy least_squares, dense"}
+        for solver, told in list(peers.items())[: 2 if tiles == 16 else 1]:
             theirs, their_cost, steps = _by_scipy(bundle, start, plan.free, frame, solver)
             yield Row(f"solve: {tiles} tiles, {told} ({steps})", theirs, "s")
             yield Row(f"solve: {tiles} tiles, {told}: sum of squares over ours", their_cost / cost, "", ("≥", 0.999999))
@@ -220,7 +223,7 @@ def _by_scipy(bundle: Bundle, start: State, free: np.ndarray, frame: Gauge, solv
         jacobian,
         x_scale="jac",
         tr_solver=solver,
-        ftol=1e-9,
+        ftol=3e-8,  # of 33 000: what we call enough, too
         xtol=1e-12,
         gtol=1e-12,
         max_nfev=200,
