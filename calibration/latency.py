@@ -229,9 +229,10 @@ def latency_of(video: Brightness, flashes: Flashes, walls: Sequence[Found], expo
     wider = [_wider(model, x, jacobian, i, variance) for i in range(len(x) - CURVES)]
     sigmas = [math.sqrt(variance * w) * s for w, s in zip(wider, _sigmas(jacobian))]
     delays, notes, asked, tries = [], [], model, []
-    gap_s = _gap_s(video.at_s, flashes, x[0])
-    is_in_step = gap_s > WHOLE_GAP * flashes.period_s
-    unseen_s = gap_s / math.sqrt(12) if is_in_step else IN_STEP * gap_s * min(1.0, gap_s / x[len(walls)]) ** 2
+    is_in_step = _gap_s(video.at_s - x[0], flashes) > WHOLE_GAP * flashes.period_s
+    lines_s = max((wall.y for wall in model.bands), key=np.ptp) * x[len(walls) + 1]
+    gap_s = _gap_s((video.at_s[:, None] + lines_s).ravel() - x[0], flashes)
+    unseen_s = flashes.period_s / math.sqrt(12) if is_in_step else IN_STEP * gap_s * min(1.0, gap_s / x[len(walls)]) ** 4
     besides_s = math.hypot(LEAST_SIGMA_S, video.tick_s / math.sqrt(12), LAG_S * model.left_over(x), unseen_s)
     if IN_STEP_S < gap_s and not is_in_step:  # exposure, readout and delay can then stand in for one another
         asked = model.part(FEW_FRAMES)
@@ -324,10 +325,10 @@ def _along(model: _Model, x: np.ndarray, i: int, sigma_s: float, variance: float
     return delays, (costs - costs.min()) / variance
 
 
-def _gap_s(at_s: np.ndarray, flashes: Flashes, delay_s: float) -> float:
-    """The longest part of a wall's frame in which no exposure has its middle: camera and wall run in step, or nearly."""
-    middle_s = at_s - delay_s
-    since = np.sort(np.mod(middle_s - flashes.edges_s[np.searchsorted(flashes.edges_s, middle_s) - 1], flashes.period_s))
+def _gap_s(middle_s: np.ndarray, flashes: Flashes) -> float:
+    """The longest part of a wall's frame in which none of these instants lies."""
+    inside = middle_s[(middle_s > flashes.edges_s[0]) & (middle_s < flashes.edges_s[-1])]
+    since = np.sort(np.mod(inside - flashes.edges_s[np.searchsorted(flashes.edges_s, inside) - 1], flashes.period_s))
     return float(np.diff(np.append(since, since[0] + flashes.period_s)).max())
 
 
@@ -343,7 +344,7 @@ def interval(delays: np.ndarray, deviance: np.ndarray) -> tuple[float, float, fl
 
 def _check_clock(model: _Model, x: np.ndarray, video: Brightness, variance: float) -> None:
     """Frames that were dropped, and whose instants close up over the gap: parts of the video are then late by whole frames."""
-    walls, offsets = len(model.bands), np.linspace(-1.5, 1.5, 31) * video.period_s
+    walls, offsets = len(model.bands), np.linspace(-6, 6, 61) * video.period_s
     costs = []
     for off in offsets:
         there = x.copy()

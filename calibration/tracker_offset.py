@@ -20,7 +20,7 @@ from ledvolume.errors import CalibrationError
 
 FEWEST_STEPS = 48
 GRID_S = 0.005
-EXPLAINED = 0.5  # of the picture's motion: less is another camera's, or another time's
+EXPLAINED = 0.7  # of the picture's motion: less is another camera's, or another time's
 NEXT_BEST = 1.5  # of what the best offset leaves over: another one that leaves no more is as good, the motion repeats itself
 APART_S = 0.1
 TURN_DEG = 5.0
@@ -95,7 +95,9 @@ def _told(motion: ImageMotion, at_s: np.ndarray, known: np.ndarray, track: _Trac
     used = known & _inside(at_s, track, best, 0.05)
     turns = _steps_of(track, at_s, best)[used, :3]
     if math.degrees(float(np.abs(np.cumsum(turns, axis=0)).max(initial=0.0))) < TURN_DEG:
-        raise CalibrationError(f"the camera turned by less than {TURN_DEG:.0f}°: pan and tilt to and fro, briskly, for 10 seconds")
+        raise CalibrationError(
+            f"the camera turned by less than {TURN_DEG:.0f}°: pan and tilt to and fro, briskly, for 10 seconds"
+        )
     noise = _left_over(motion, at_s, used, track, best).std(0)
 
     def deviance(offset: float) -> float:
@@ -105,7 +107,9 @@ def _told(motion: ImageMotion, at_s: np.ndarray, known: np.ndarray, track: _Trac
     for step in (GRID_S / 2, GRID_S / 8, GRID_S / 32):
         near = best + step * np.arange(-3, 4)
         best = float(near[np.argmin([deviance(offset) for offset in near])])
-    slope = (_left_over(motion, at_s, used, track, best + 1e-4) - _left_over(motion, at_s, used, track, best - 1e-4)) / 2e-4 / noise
+    slope = (
+        (_left_over(motion, at_s, used, track, best + 1e-4) - _left_over(motion, at_s, used, track, best - 1e-4)) / 2e-4 / noise
+    )
     pulls = (slope * _left_over(motion, at_s, used, track, best) / noise).sum(1)
     blocks = ((at_s[:-1][used] - at_s[0]) / BLOCK_S).astype(int)
     wider = max(1.0, float((np.bincount(blocks, pulls) ** 2).sum() / (slope**2).sum()))
@@ -127,7 +131,7 @@ def _told(motion: ImageMotion, at_s: np.ndarray, known: np.ndarray, track: _Trac
 def _explained(motion: ImageMotion, at_s: np.ndarray, known: np.ndarray, track: _Track, offset: float) -> float:
     """Share of right, down and turn, each in its own units, that goes with the tracker."""
     used = known & _inside(at_s, track, offset, 0.0)
-    if used.sum() < FEWEST_STEPS:
+    if used.sum() < max(FEWEST_STEPS, known.sum() / 2):
         return 0.0
     spread = (motion.steps[used, :3] ** 2).sum(0) + 1e-12
     left = (_left_over(motion, at_s, used, track, offset)[:, :3] ** 2).sum(0)

@@ -125,7 +125,8 @@ def test_a_calibrated_show_says_what_was_found(poses):
 def test_only_what_changed_is_another_line(poses):
     before = SHOW.replace("CAMERA", poses)
     moved = msgspec.structs.replace(
-        show_of().stage.surfaces[0], stage_from_surface=Pose(show_of().stage.surfaces[0].stage_from_surface.wxyz, (0.01, 4.0, 1.6))
+        show_of().stage.surfaces[0],
+        stage_from_surface=Pose(show_of().stage.surfaces[0].stage_from_surface.wxyz, (0.01, 4.0, 1.6)),
     )
     rig = show_of(poses).stage.rigs[0]
     rig = msgspec.structs.replace(rig, lens=msgspec.structs.replace(rig.lens, focal_length_mm=34.9))
@@ -150,7 +151,10 @@ def test_comments_stay_where_they_were(poses):
     gone = {"hollow", "vendor"}  # of keys that are no more
     comments = [c for c in re.findall(r"#.*", before) if not any(word in c for word in gone)]
     assert [c for c in re.findall(r"#.*", after) if not any(word in c for word in gone)] == comments
-    assert after.index("# The ceiling") > after.index('name = "main"') and "\n# The ceiling hangs on motors.\n[[stage.surface]]" in after
+    assert (
+        after.index("# The ceiling") > after.index('name = "main"')
+        and "\n# The ceiling hangs on motors.\n[[stage.surface]]" in after
+    )
     assert "\n\n[[place]]" in after
 
 
