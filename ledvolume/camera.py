@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from ledvolume.lens import Distortion, Lens
+from ledvolume.lens import Distortion, Lens, distortion_between
 from ledvolume.lens_table import LensTable, station_at
 from ledvolume.pose import Pose
 
@@ -117,6 +117,24 @@ def lens_of(rig: Rig, reading: LensReading) -> Lens:
         }
         values |= {name: value for name, value in held.items() if value is not None}
     return msgspec.structs.replace(lens, **{name: value for name, value in values.items() if value is not None})
+
+
+def reading_between(a: LensReading, b: LensReading, fraction: float) -> LensReading:
+    """A reading between two; a value that only one of them has, or that is infinite, is that of a."""
+    if a == b:
+        return a
+    values = {}
+    for name in LensReading.__struct_fields__:
+        p, q = getattr(a, name), getattr(b, name)
+        if p is None or q is None or p == q or math.inf in (p, q):
+            values[name] = p
+        elif isinstance(p, Distortion):
+            values[name] = distortion_between(p, q, fraction)
+        elif isinstance(p, tuple):
+            values[name] = tuple(x + (y - x) * fraction for x, y in zip(p, q))
+        else:
+            values[name] = p + (q - p) * fraction
+    return LensReading(**values)
 
 
 def view_tangents(lens: Lens) -> tuple[float, float, float, float]:

@@ -12,12 +12,12 @@ from typing import Literal, get_args
 import msgspec
 import numpy as np
 
-from ledvolume import contact_sheet, lens_check
+from ledvolume import contact_sheet, lens_check, patterns
 from ledvolume.camera import Lens
 from ledvolume.colour import code_values
 from ledvolume.config import Show, read_show
 from ledvolume.errors import ConfigError, OutputError
-from ledvolume.frame import FrameRequest
+from ledvolume.frame import FrameRequest, pattern_of
 from ledvolume.outputs.exr import light_exr, request_attributes
 from ledvolume.outputs.images import file_name, png
 from ledvolume.outputs.pixels import PixelFormat, rgb10_packed
@@ -128,6 +128,8 @@ class OfflineRenderer:
             )
         if request.quality not in QUALITIES:
             raise ConfigError(self.show.file, "quality", f"one of {', '.join(QUALITIES)}", request.quality)
+        if (pattern := pattern_of(request)) is not None:
+            patterns.check(pattern)
         return request
 
     def _pictures(self, request: FrameRequest) -> Pictures:

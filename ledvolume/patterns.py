@@ -113,7 +113,7 @@ def _identify(tile: WallTile) -> np.ndarray:
     pen.rectangle((0, 0, width - 1, height - 1), outline=255)
     wedge = min(width, height) // 6
     pen.polygon([(0, 0), (wedge, 0), (0, wedge)], fill=255)
-    text = f"{tile.name}\n{width} × {height}\nfrom {tile.offset_px[0]}, {tile.offset_px[1]}"
+    text = f"{tile.name}\n{width} x {height}\nfrom {tile.offset_px[0]}, {tile.offset_px[1]}"
     font = ImageFont.load_default(max(min(height / 5, 1.5 * width / max(map(len, text.split("\n")))), 6))
     pen.multiline_text((width / 2, height / 2), text, fill=255, font=font, anchor="mm", align="center")
     return np.asarray(picture) / 255.0

@@ -9,6 +9,7 @@ hashes.sfv                     CRC-32 of every file, as `cksfv` and `rhash` read
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 import msgspec
@@ -25,7 +26,7 @@ from ledvolume.outputs.whole_file import words, write_whole
 from ledvolume.pose import Pose
 
 HASHES = "hashes.sfv"
-NOT_HASHED = (".part", HASHES, "frames.jsonl")
+NOT_HASHED = ("*.part", HASHES, "job.json", "frames*.jsonl")  # what a job notes for itself still grows
 NOWHERE = -1.0  # an ST map's coordinate where no lens can be what its coefficients say: outside of every picture
 
 
@@ -84,7 +85,7 @@ def st_maps(lens: Lens, size_px: tuple[int, int]) -> tuple[np.ndarray, np.ndarra
 
 def write_hashes(out: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> Path:
     """hashes.sfv of all files below a folder. Raises OutputError."""
-    files = sorted(f for f in out.rglob("*") if f.is_file() and not f.name.endswith(NOT_HASHED))
+    files = sorted(f for f in out.rglob("*") if f.is_file() and not any(fnmatch(f.name, name) for name in NOT_HASHED))
     lines = []
     for done, file in enumerate(files, 1):
         crc = 0

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from ledvolume.camera import Rig
+from ledvolume.patches import patch_coordinates, patch_points
 from ledvolume.pose import Pose, Vec3, multiply
 
 
@@ -119,26 +120,16 @@ def surface_points(surface: Surface, columns_px: np.ndarray, rows_px: np.ndarray
     the border of two cells, the right or the lower one's.
     """
     m = surface.stage_from_surface.matrix()
-    if isinstance(surface.shape, PositionMap):
-        return _mapped(surface, np.asarray(columns_px, float), np.asarray(rows_px, float)) @ m[:3, :3].T + m[:3, 3]
     (width_m, height_m), (width_px, height_px) = surface.size_m, surface.resolution_px
+    if isinstance(cells := surface.shape, PositionMap):
+        across, down = np.broadcast_arrays(np.asarray(columns_px, float), np.asarray(rows_px, float))
+        points = patch_points(cells.corners_m, across * (cells.columns / width_px), down * (cells.rows / height_px))
+        return points @ m[:3, :3].T + m[:3, 3]
     s = (np.asarray(columns_px, float) / width_px - 0.5) * width_m
     y = (0.5 - np.asarray(rows_px, float) / height_px) * height_m
     k = surface.curvature_per_m
     x, z = (s, np.zeros_like(s)) if k == 0 else (np.sin(k * s) / k, (1 - np.cos(k * s)) / k)
     return np.stack(np.broadcast_arrays(x, y, z), -1) @ m[:3, :3].T + m[:3, 3]
-
-
-def _mapped(surface: Surface, columns_px: np.ndarray, rows_px: np.ndarray) -> np.ndarray:
-    """Points (..., 3) on the axes of a surface whose shape is a PositionMap."""
-    cells, (width_px, height_px) = surface.shape, surface.resolution_px
-    across, down = np.broadcast_arrays(columns_px * (cells.columns / width_px), rows_px * (cells.rows / height_px))
-    column, row = (np.floor(v).clip(0, n - 1) for v, n in ((across, cells.columns), (down, cells.rows)))
-    u, v = (across - column)[..., None], (down - row)[..., None]
-    corners = cells.corners_m[row.astype(int), column.astype(int)]
-    upper = corners[..., 0, 0, :] * (1 - u) + corners[..., 0, 1, :] * u
-    lower = corners[..., 1, 0, :] * (1 - u) + corners[..., 1, 1, :] * u
-    return upper * (1 - v) + lower * v
 
 
 def rays_through(
@@ -167,6 +158,9 @@ def led_coordinates(surface: Surface, origin_m: np.ndarray, directions: np.ndarr
     o = (np.asarray(origin_m, float) - m[:3, 3]) @ m[:3, :3]
     d = np.asarray(directions, float) @ m[:3, :3]
     (width_m, height_m), (width_px, height_px) = surface.size_m, surface.resolution_px
+    if isinstance(cells := surface.shape, PositionMap):
+        found = patch_coordinates(cells.corners_m, o, d.reshape(-1, 3)).reshape(*d.shape[:-1], 2)
+        return found * (width_px / cells.columns, height_px / cells.rows)
     k = surface.curvature_per_m
     best = np.full((*d.shape[:-1], 2), np.nan)
     best_t = np.full(d.shape[:-1], np.inf)

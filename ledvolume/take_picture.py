@@ -53,8 +53,10 @@ def _layout(figure):
 def _draw_plan(axes, stage: Stage, records: list[FrameRecord]) -> None:
     """From above: +X to the right, the wall at the top."""
     for surface in stage.surfaces:
-        columns = np.linspace(0, surface.resolution_px[0], 65)
-        points = surface_points(surface, columns, np.full_like(columns, surface.resolution_px[1] / 2))
+        (width, height), t = surface.resolution_px, np.linspace(0, 1, 65)
+        columns = np.concatenate([t, np.ones(65), 1 - t, np.zeros(65)]) * width  # around its border: ceilings lie flat
+        rows = np.concatenate([np.zeros(65), t, np.ones(65), 1 - t]) * height
+        points = surface_points(surface, columns, rows)
         axes.plot(points[:, 0], points[:, 1], color=INK, linewidth=3, solid_capstyle="butt")
     (x0, y0, _), (x1, y1, _) = stage.zone.min_m, stage.zone.max_m
     axes.fill([x0, x1, x1, x0], [y0, y0, y1, y1], color=FAINT, alpha=0.5, label="zone")

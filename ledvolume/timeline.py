@@ -25,8 +25,8 @@ from statistics import median
 import msgspec
 
 from ledvolume import lens_table
-from ledvolume.camera import Camera, CameraSample, LensReading, Rig, Tracking, entrance_pupil, lens_of
-from ledvolume.lens import Distortion, Lens, distortion_between
+from ledvolume.camera import Camera, CameraSample, LensReading, Rig, Tracking, entrance_pupil, lens_of, reading_between
+from ledvolume.lens import Lens
 from ledvolume.pose import Pose, Vec3, interpolate, multiply, rotation_vector
 from ledvolume.prediction import AT_REST, HISTORY_S, Motion, eased, motion, moved
 from ledvolume.timecode import CodeClock
@@ -170,7 +170,7 @@ class Timeline:
         elif following is not None and not following.starts_anew:
             fraction = (t_ns - knot.at_ns) / (following.at_ns - knot.at_ns)
             pose = interpolate(knot.pose, following.pose, fraction)
-            lens, tracking = _between(knot.lens, following.lens, fraction), "measured"
+            lens, tracking = reading_between(knot.lens, following.lens, fraction), "measured"
         else:
             ahead_s = eased(age_ns / 1e9, self.limits.horizon_ns / 1e9)
             pose, lens = moved(knot.pose, self._motion(i), ahead_s), knot.lens
@@ -224,7 +224,7 @@ class Timeline:
         since_s, span_s = (at_ns - before.at_ns) / 1e9, (after.at_ns - before.at_ns) / 1e9
         fraction = since_s / span_s
         expected = interpolate(before.pose, after.pose, fraction)
-        lens = _between(before.lens, after.lens, fraction)
+        lens = reading_between(before.lens, after.lens, fraction)
         off_m, off_rad, off_zoom = self._difference(expected, lens, sample.world_from_tracker, sample.lens)
         bend = since_s * (span_s - since_s) / 2
         if (
@@ -331,21 +331,3 @@ def _median_velocity(pairs: list[tuple[_Knot, _Knot]]) -> Motion:
         angular.append([c / seconds for c in turn])
     still = AT_REST.acceleration
     return Motion(tuple(map(median, zip(*linear))), still, tuple(map(median, zip(*angular))), still)
-
-
-def _between(a: LensReading, b: LensReading, fraction: float) -> LensReading:
-    """A reading between two; a value that only one of them has is that of a."""
-    if a == b:
-        return a
-    values = {}
-    for name in LensReading.__struct_fields__:
-        p, q = getattr(a, name), getattr(b, name)
-        if p is None or q is None or p == q:
-            values[name] = p
-        elif isinstance(p, Distortion):
-            values[name] = distortion_between(p, q, fraction)
-        elif isinstance(p, tuple):
-            values[name] = tuple(x + (y - x) * fraction for x, y in zip(p, q))
-        else:
-            values[name] = p + (q - p) * fraction
-    return LensReading(**values)

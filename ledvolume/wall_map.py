@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from safetensors import SafetensorError, deserialize
-from safetensors.numpy import save
 
 from ledvolume.errors import ConfigError
 from ledvolume.stage import PositionMap
@@ -65,9 +64,13 @@ def checked(cells: PositionMap, file: Path | str) -> PositionMap:
 
 
 def wall_map_file(cells: PositionMap, name: str = "") -> bytes:
-    """The file of a map. Raises ConfigError for one that no show would take."""
-    corners_m = np.ascontiguousarray(checked(cells, name or "wall map").corners_m)
-    return save({"corners": corners_m}, {"ledvolume_wall_map": VERSION, "name": name})
+    """The file of a map, the same bytes for the same map: the library's own writer puts metadata in any order. Raises
+    ConfigError for a map that no show would take."""
+    corners = np.ascontiguousarray(checked(cells, name or "wall map").corners_m, "<f8")
+    tensor = {"dtype": "F64", "shape": corners.shape, "data_offsets": [0, corners.nbytes]}
+    header = msgspec.json.encode({"__metadata__": {"ledvolume_wall_map": VERSION, "name": name}, "corners": tensor})
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + corners.tobytes()
 
 
 class _Header(msgspec.Struct):

@@ -16,8 +16,8 @@ from ledvolume.frustum import Footprint, in_camera, inner_weight, picture_coordi
 from ledvolume.moves import looking_at
 from ledvolume.pose import Pose, pan_tilt_roll
 from ledvolume.render.context import compute_shader
-from ledvolume.render.renderer import column_major, tile_words
-from ledvolume.stage import Arc, Surface, WallTile, cut, facing, led_coordinates, rays_through, surface_points
+from ledvolume.render.renderer import column_major, corner_words, tile_words
+from ledvolume.stage import Arc, PositionMap, Surface, WallTile, cut, facing, led_coordinates, rays_through, surface_points
 
 KOOIMA_TOLERANCE = 1e-6  # of the half picture, which is 1 in normalised device coordinates
 FLOAT32_POSITION_M = 2e-6  # four steps of float32 at 4 to 8 m
@@ -31,8 +31,24 @@ BENT = Surface("bent", facing(0.2, (0.3, 4.0, 1.6)), (4.0, 2.8), (250, 170), Arc
 BULGING = Surface("bulging", facing(-0.3, (0.0, 4.0, 1.6)), (3.0, 2.0), (90, 60), Arc(-4.0))
 HALF_CIRCLE = Surface("half", facing(0.0, (0.0, 3.0, 1.6)), (3.0 * math.pi, 2.0), (400, 80), Arc(3.0))
 
+
+def panels(surface: Surface, columns: int, rows: int, off_m: float, seed: int = 0) -> Surface:
+    """A wall of panels that hang a little askew, with a gap around each, so that none hides a part of another."""
+    rng = np.random.default_rng(seed)
+    corners = np.empty((rows, columns, 2, 2, 3))
+    step_x, step_y = surface.size_m[0] / columns, surface.size_m[1] / rows
+    for row, column, down, across in np.ndindex(corners.shape[:4]):
+        x = step_x * (column + (0.01, 0.99)[across]) - surface.size_m[0] / 2
+        y = surface.size_m[1] / 2 - step_y * (row + (0.01, 0.99)[down])
+        corners[row, column, down, across] = np.array([x, y, 0.0]) + rng.uniform(-off_m, off_m, 3)
+    return msgspec.structs.replace(surface, shape=PositionMap.of(corners))
+
+
+PANELS = panels(Surface("panels", facing(0.1, (0.2, 4.0, 1.6), 0.2, -0.1), (4.0, 2.8), (256, 176)), 8, 4, 0.002)
+TWISTED = panels(Surface("twisted", facing(-0.2, (0.0, 4.0, 1.6)), (3.0, 2.0), (90, 60)), 2, 3, 0.004, seed=1)
+
 FLAT = [WALL, SIDE, CEILING, TILTED]
-CURVED = [BENT, BULGING, HALF_CIRCLE]
+CURVED = [BENT, BULGING, HALF_CIRCLE, PANELS, TWISTED]
 EYES = [(0.0, 0.0, 1.6), (0.9, 0.4, 1.2), (-0.7, 0.2, 2.3)]
 LENS = Lens(35.0, (24.0, 16.0), projection_offset_mm=(0.4, -0.3))
 
@@ -299,9 +315,11 @@ def shader_rays(context):
     def rays(tile, eye):
         count = tile.resolution_px[0] * tile.resolution_px[1]
         tiles, found = context.buffer(tile_words(tile, 0)), context.buffer(reserve=32 * count)
+        corners = context.buffer(corner_words(tile.surface) or bytes(16))
         program["eye_m"], program["pixel_count"] = eye, count
         tiles.bind_to_storage_buffer(0)
         found.bind_to_storage_buffer(3)
+        corners.bind_to_storage_buffer(6)
         program.run(-(-count // 64))
         context.finish()
         values = np.frombuffer(found.read(), "<f4").reshape(count, 8)

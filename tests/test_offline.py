@@ -194,6 +194,16 @@ def test_tiles_are_written_as_they_go_to_the_wall(spec, tmp_path):
         np.testing.assert_array_equal(file.read_image("uint16"), image)
 
 
+def test_a_pattern_is_written_as_it_was_on_the_wall(spec, tmp_path):
+    """Its request alone says it, so a take of a calibration is replayed like any other."""
+    recorded = msgspec.msgpack.decode(msgspec.msgpack.encode(request(cue="pattern:gray/x/0")), type=FrameRequest)
+    (frame,) = rendered(spec(what="walls"), recorded)
+    file = oiio.ImageInput.open(str(tmp_path / "out" / frame.files[0]))
+    wall = file.read_image("uint8")
+    assert (wall[:, :32] == 0).all() and (wall[:, 32:] == 255).all()  # 64 columns: the coarsest bit is their right half
+    assert rendered(spec(format="none"), recorded)[0].tile_hashes == frame.tile_hashes
+
+
 def test_a_wall_is_its_tiles_put_together(spec, tmp_path):
     tiles, walls = rendered(spec(), request())[0], rendered(spec(what="walls"), request())[0]
     assert walls.tile_hashes == tiles.tile_hashes and walls.files == ["wall/00000007.png"]
@@ -343,6 +353,8 @@ def test_a_request_for_another_show_is_refused(spec):
             renderer.render(msgspec.structs.replace(request(3), scene="moon"))
         with pytest.raises(ConfigError, match="expected one of show, final, got 'best'"):
             renderer.render(request(quality="best"))
+        with pytest.raises(ConfigError, match="white, black, .* got 'stripes'"):
+            renderer.render(request(cue="pattern:stripes"))
     with pytest.raises(OutputError, match="expected format png, got exr"):
         OfflineRenderer(spec(what="film", format="exr"))
 

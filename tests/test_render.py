@@ -18,15 +18,16 @@ from scenes import plane_scene, random_rays, random_scene
 from ledvolume.camera import Camera, Lens
 from ledvolume.colour import code_values
 from ledvolume.config import load_show
-from ledvolume.errors import RenderError
+from ledvolume.errors import ConfigError, RenderError
 from ledvolume.frame import FrameRequest
 from ledvolume.frustum import Footprint, inner_weight
 from ledvolume.moves import looking_at
 from ledvolume.outputs.pixels import rgb10_unpacked
 from ledvolume.pose import Pose, Similarity, pan_tilt_roll
-from ledvolume.render import brick_field, reference
+from ledvolume.render import brick_field, pattern_images, reference
 from ledvolume.render.brick_field import BrickField, constants
 from ledvolume.render.context import compute_shader
+from ledvolume.render.pattern_images import PatternImages
 from ledvolume.render.renderer import (
     OUTER_STEPS_MOST,
     QUALITIES,
@@ -37,7 +38,7 @@ from ledvolume.render.renderer import (
 )
 from ledvolume.scenes import bricks
 from ledvolume.scenes.mips import with_mips
-from ledvolume.stage import Arc, Box, Flat, Stage, Surface, cut, facing, rays_through, surface_points
+from ledvolume.stage import Arc, Box, Flat, PositionMap, Stage, Surface, cut, facing, rays_through, surface_points
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -311,7 +312,59 @@ def test_both_eyes_are_seen_on_the_wall(context):
     assert np.abs(one - other)[inside].mean() > 0.02 * 65535  # parallax
 
 
-@pytest.mark.parametrize("shape", [Flat(), Arc(5.0), Arc(-5.0)], ids=["flat", "hollow", "bulging"])
+def map_of(surface: Surface, columns: int, rows: int, off_m: float = 0.0) -> Surface:
+    """The same surface as cells whose corners lie on it, or up to off_m beside it, each where it likes."""
+    (width, height), back = surface.resolution_px, surface.stage_from_surface.inverse().matrix()
+    row, column, down, across = np.indices((rows, columns, 2, 2))
+    points_m = surface_points(surface, (column + across) * width / columns, (row + down) * height / rows)
+    corners_m = points_m @ back[:3, :3].T + back[:3, 3]
+    corners_m += np.random.default_rng(2).uniform(-off_m, off_m, corners_m.shape)
+    return msgspec.structs.replace(surface, shape=PositionMap.of(corners_m))
+
+
+ASKEW = map_of(SURFACE, 6, 4, 0.01)  # panels of 0.5 × 0.6 m that hang up to 1 cm off
+
+
+@pytest.mark.parametrize("surface", [ASKEW, map_of(SURFACE, 30, 12, 0.002)], ids=["panels", "cells of 2 × 4 pixels"])
+def test_a_wall_of_any_shape_is_the_twins(context, surface):
+    renderer = renderer_of(context, stage_of(2, 1, surface))
+    frame = renderer.render(request_of(outer_steps=20))
+    for tile in renderer.stage.tiles:
+        wanted = reference.wall(tile, EYE_M, PLACE, FOOTPRINT, CAMERA, 20, QUALITIES["show"])
+        off = np.abs(frame.images[tile.name] - code_values(wanted[..., :3] * PLACE.exposure, 16)).max(-1) / 65535
+        assert (off > WALL_TOLERANCE).mean() <= 1e-3 and off.max() < 0.02
+
+
+def picture_of(context, surface: Surface) -> np.ndarray:
+    stage = stage_of(1, 1, surface)
+    return renderer_of(context, stage).render(request_of(outer_steps=20)).images["wall-0-0"] / 65535
+
+
+def test_two_walls_each_have_their_own_map(context):
+    """Corners of all maps lie in one buffer: the second wall finds its own."""
+    other = msgspec.structs.replace(map_of(SURFACE, 3, 2, 0.01), name="other")
+    stage = msgspec.structs.replace(stage_of(1, 1, ASKEW), tiles=cut(ASKEW, 2, 1) + cut(other, 1, 2))
+    images = renderer_of(context, stage).render(request_of(outer_steps=20)).images
+    both = np.concatenate([images["other-0-0"], images["other-0-1"]])
+    assert (both / 65535 == picture_of(context, msgspec.structs.replace(other, name="wall"))).all()
+    assert (np.concatenate([images["wall-0-0"], images["wall-1-0"]], 1) / 65535 == picture_of(context, ASKEW)).all()
+
+
+def test_flat_cells_are_a_flat_wall(context):
+    flat = msgspec.structs.replace(SURFACE, shape=Flat())
+    off = np.abs(picture_of(context, map_of(flat, 6, 4)) - picture_of(context, flat))
+    assert (off > WALL_TOLERANCE / 10).mean() <= 1e-3 and off.max() < WALL_TOLERANCE  # 1e-6 m at 8 m from the pattern
+
+
+def test_fine_cells_on_an_arc_are_the_arc(context):
+    """Cells of 0.1 m on a radius of 5 m: their middle is 0.1² / (8 · 5) = 0.25 mm off the arc, toward the eye at up to 0.35 of
+    a right angle's sine, so 0.1 mm to the side; twice as far, on the plane, 0.2 mm. Its pattern turns once in 0.55 m with an
+    amplitude of 0.5, so 2π · 0.5 · 0.2 / 550 = 1.1e-3 of encoded light."""
+    arc, cells = picture_of(context, SURFACE), picture_of(context, map_of(SURFACE, 30, 1))
+    assert 0 < np.abs(cells - arc).max() < 1.5e-3
+
+
+@pytest.mark.parametrize("shape", [Flat(), Arc(5.0), Arc(-5.0), ASKEW.shape], ids=["flat", "hollow", "bulging", "panels askew"])
 def test_an_led_pixel_has_the_same_bits_in_any_partition(context, shape):
     surface = msgspec.structs.replace(SURFACE, shape=shape)
     pictures = []
@@ -412,6 +465,60 @@ def test_images_have_the_shape_of_their_tiles(context, pixel_format, sample):
     assert {image.dtype for image in frame.images.values()} == {np.dtype(dtype)}
     assert {image.shape for image in frame.images.values()} == {(3, 3, 3)[:dimensions]}
     assert all(image.flags.c_contiguous for image in frame.images.values())
+
+
+@pytest.mark.parametrize("pixel_format, most", [("rgb8", 255), ("rgb10", 1023), ("rgb16", 65535)])
+def test_a_pattern_goes_to_the_wall_as_it_is(context, pixel_format, most):
+    """All of the first column's pixels are dark in the coarsest bit, all of the last one's lit; no light of the scene, no
+    exposure, no transfer function, whatever the camera does."""
+    renderer = renderer_of(context, stage_of(2, 2), pixel_format)
+    for camera in (CAMERA, msgspec.structs.replace(OTHER_CAMERA, tracking="lost", presence=0.0)):
+        frame = renderer.render(request_of(camera, cue="pattern:gray/x/0", outer_steps=3))
+        assert list(frame.images) == [tile.name for tile in renderer.stage.tiles]
+        whole = assembled(renderer.stage, frame.images)
+        whole = rgb10_unpacked(whole) if pixel_format == "rgb10" else whole
+        # 60 columns are numbered by 6 bits: the coarsest is 1 from column 32 on
+        assert (whole[:, :32] == 0).all() and (whole[:, 32:] == most).all()
+
+
+def test_half_a_pattern_is_half_the_code_values():
+    """Of whatever a pattern draws between black and white: 0.5 · 255 = 127.5 and 0.25 · 1023 = 255.75, to the nearest."""
+    values = np.full((1, 2, 3), (0.5, 0.25, 1.0), np.float32)
+    stage = stage_of(1, 1)
+    assert PatternImages(stage, "rgb8", 8)._encoded(values)[0, 0].tolist() == [128, 64, 255]
+    assert rgb10_unpacked(PatternImages(stage, "rgb10", 10)._encoded(values))[0, 0].tolist() == [512, 256, 1023]
+
+
+def test_a_pattern_leaves_the_show_as_it_was(used):
+    renderer, request, fresh = used
+    pattern = msgspec.structs.replace(request, cue="pattern:dots")
+    shown = bytes_of(renderer.render(pattern))
+    assert bytes_of(renderer.render(request)) == fresh
+    light = renderer.light(request)
+    assert bytes_of(renderer.render(pattern)) == shown  # out of what is kept
+    assert set(np.unique(np.concatenate([image.ravel() for image in renderer.light(pattern).values()]))) == {0.0, 1.0}
+    assert all((light[name] == image).all() for name, image in renderer.light(request).items())
+
+
+def test_a_pattern_costs_no_dispatch_and_is_drawn_once(renderer):
+    request = request_of(cue="pattern:dots")
+    assert opengl_runs(lambda: renderer.render(request)) == 0
+    one, other = (renderer.render(request).images["wall-0-0"] for _ in range(2))
+    assert one is other and not one.flags.writeable
+
+
+def test_only_so_many_patterns_are_kept(context, monkeypatch):
+    monkeypatch.setattr(pattern_images, "KEPT_BYTES", 3 * 60 * 48 * 6)  # three of a wall of 60 × 48 pixels of 6 bytes
+    renderer = renderer_of(context, stage_of(1, 1))
+    shown = [renderer.render(request_of(cue=f"pattern:gray/x/{k}")).images["wall-0-0"] for k in range(4)]
+    again = [renderer.render(request_of(cue=f"pattern:gray/x/{k}")).images["wall-0-0"] for k in (3, 2, 1, 0)]
+    assert [a is b for a, b in zip(again, shown[::-1])] == [True, True, True, False]
+    assert (again[3] == shown[0]).all()
+
+
+def test_a_pattern_that_nobody_knows_is_refused(renderer):
+    with pytest.raises(ConfigError, match="white, black, identify, surface/NAME, gray/x/K"):
+        renderer.render(request_of(cue="pattern:stripes"))
 
 
 def opengl_runs(function) -> int:

@@ -122,7 +122,8 @@ def test_hashes_are_those_of_zlib_and_stay_out_of_their_own_way(tmp_path):
     (tmp_path / "view" / "00000100.png").write_bytes(b"123456789")
     (tmp_path / "take.mov").write_bytes(bytes(3_000_000))
     (tmp_path / "view" / "00000101.png.77.part").write_bytes(b"half")
-    (tmp_path / "frames.jsonl").write_bytes(b"{}")
+    for name in ("frames.jsonl", "frames-0-99.jsonl", "job.json"):
+        (tmp_path / name).write_bytes(b"{}")
     for _ in range(2):
         write_hashes(tmp_path)
     # CBF43926 is the check value of CRC-32: every catalogue has it

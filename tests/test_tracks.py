@@ -15,10 +15,11 @@ import msgspec
 import pytest
 from pxr import Gf, Usd, UsdGeom
 
-from ledvolume.camera import CameraSample, Distortion, LensReading
+from ledvolume.camera import CameraSample, LensReading
 from ledvolume.cli import main
 from ledvolume.clock import frame_start_ns
 from ledvolume.errors import ConfigError
+from ledvolume.lens import Distortion
 from ledvolume.pose import Pose, Similarity, canonical, multiply, pan_tilt_roll, rotation_vector
 from ledvolume.protocols import open_decoder
 from ledvolume.protocols.opentrackio_sample import schema_fault
@@ -565,6 +566,17 @@ def test_between_two_samples_pose_and_lens_go_on_and_the_rest_is_the_one_before(
     assert (quarter.status, quarter.timecode, quarter.captured_at_ns) == ("ok", "00:00:00:01", 250_000_000)
     assert camera.at(-5).world_from_tracker == a.world_from_tracker
     assert camera.at(2 * 10**9).world_from_tracker == b.world_from_tracker
+
+
+def test_a_lens_that_is_zoomed_bends_less_and_less_between_two_samples():
+    wide = LensReading(projection_offset_mm=(0.4, 0.0), distortion=Distortion(radial=(-4e-4,)), focus_distance_m=math.inf)
+    tele = LensReading(projection_offset_mm=(0.0, 0.2), distortion=Distortion(radial=(-1e-4, 0.0, 8e-8)), focus_distance_m=2.0)
+    samples = [CameraSample("A", at_ns, at_ns, Pose(), lens) for at_ns, lens in ((0, wide), (100, tele))]
+    [camera] = playing(made_track(Path("x"), "made", samples)).values()
+    lens = camera.at(25).lens
+    assert lens.projection_offset_mm == pytest.approx((0.3, 0.05))
+    assert lens.distortion.radial == pytest.approx((-3.25e-4, 0.0, 2e-8))  # -4e-4 + 3e-4 / 4, 8e-8 / 4
+    assert lens.focus_distance_m == math.inf  # there is no way half from infinity to 2 m
 
 
 def test_a_resampled_track_is_on_the_frames_of_an_exact_clock():

@@ -5,7 +5,8 @@
 
 then one read-back into a fresh host buffer, of which every tile's image is a view: outputs may keep it as long as they
 like. `light` reads back what lies between the two, for files that are graded later. The frame is a function of the request
-alone: what is kept between frames (the outer picture) is brought to exactly the state the request names.
+alone: what is kept between frames (the outer picture) is brought to exactly the state the request names. A request whose
+cue is a pattern is no scene at all (pattern_images.py).
 """
 
 import moderngl
@@ -15,14 +16,16 @@ import numpy as np
 from ledvolume.camera import Camera, view_tangents
 from ledvolume.colour import linear_from_srgb
 from ledvolume.errors import RenderError
-from ledvolume.frame import Frame, FrameRequest
+from ledvolume.frame import Frame, FrameRequest, pattern_of
 from ledvolume.frustum import Footprint, view_directions
+from ledvolume.patterns import draw
 from ledvolume.pose import Similarity
 from ledvolume.render import brick_field
 from ledvolume.render.brick_field import BrickField
 from ledvolume.render.context import compute_shader
+from ledvolume.render.pattern_images import PatternImages
 from ledvolume.scenes.bricks import Bricks
-from ledvolume.stage import Stage, WallTile
+from ledvolume.stage import PositionMap, Stage, Surface, WallTile
 
 BLOCK = 8
 OUTER_ACROSS = 3
@@ -57,13 +60,21 @@ class Place(msgspec.Struct, frozen=True):
     exposure: float = 1.0
 
 
-def tile_words(tile: WallTile, first_pixel: int) -> bytes:
-    """One `Tile` of tiles.glsl, std430."""
+def tile_words(tile: WallTile, first_pixel: int, first_corner: int = 0) -> bytes:
+    """One `Tile` of tiles.glsl, std430. first_corner: of its surface's map, in the corners of all."""
     surface = tile.surface
     rows = surface.stage_from_surface.matrix()[:3].astype("<f4")
     numbers = np.array([*surface.size_m, surface.curvature_per_m, surface.pitch_m], "<f4")
     grid = np.array([*surface.resolution_px, *tile.offset_px, *tile.resolution_px, first_pixel, 0], "<u4")
-    return rows.tobytes() + numbers.tobytes() + grid.tobytes()
+    cells = (surface.shape.columns, surface.shape.rows) if isinstance(surface.shape, PositionMap) else (0, 0)
+    return rows.tobytes() + numbers.tobytes() + grid.tobytes() + np.array([*cells, first_corner, 0], "<u4").tobytes()
+
+
+def corner_words(surface: Surface) -> bytes:
+    """The corners of a surface's map as tiles.glsl reads them; none of another shape."""
+    if not isinstance(surface.shape, PositionMap):
+        return b""
+    return np.pad(surface.shape.corners_m.reshape(-1, 3).astype("<f4"), ((0, 0), (0, 1))).tobytes()
 
 
 class Renderer:
@@ -80,6 +91,7 @@ class Renderer:
     ):
         self.context, self.stage, self.footprint, self.pixel_format = context, stage, footprint, pixel_format
         self.places = places
+        self.patterns = PatternImages(stage, pixel_format, BITS[pixel_format])
         self.fields = {
             name: BrickField(context, place.scene, place.near_m * place.field_from_stage.scale) for name, place in places.items()
         }
@@ -96,10 +108,14 @@ class Renderer:
 
     def _lay_out(self) -> None:
         tiles, blocks, first, spans = [], [], 0, []
+        corners, first_corner = bytearray(), {}
+        for surface in self.stage.surfaces:
+            first_corner[surface.name] = len(corners) // 16
+            corners += corner_words(surface)
         self.dtype, channels = LAYOUT[self.pixel_format]
         for number, tile in enumerate(self.stage.tiles):
             width, height = tile.resolution_px
-            tiles.append(tile_words(tile, first))
+            tiles.append(tile_words(tile, first, first_corner[tile.surface.name]))
             across, down = -(-width // BLOCK), -(-height // BLOCK)
             columns, rows = np.meshgrid(np.arange(across, dtype="<u4"), np.arange(down, dtype="<u4"))
             places = columns.ravel() | rows.ravel() << 16
@@ -122,6 +138,7 @@ class Renderer:
         self._encode_groups = (min(work, 32768), -(-work // 32768))
         self.tile_buffer = self.context.buffer(b"".join(tiles))
         self.block_buffer = self.context.buffer(table.tobytes())
+        self.corner_buffer = self.context.buffer(bytes(corners) or bytes(16))
         self.outer = self.context.buffer(bytes(16 * first))
         self.radiance = self.context.buffer(reserve=16 * first)
         self.codes = self.context.buffer(reserve=BYTES_PER_PIXEL[self.pixel_format] * first)
@@ -151,7 +168,10 @@ class Renderer:
         self._outer_steps = 0
 
     def render(self, request: FrameRequest) -> Frame:
-        """Raises KeyError for a scene or quality that the show does not have (the server checks requests it takes)."""
+        """Raises KeyError for a scene or quality that the show does not have (the server checks requests it takes), and
+        ConfigError for a pattern that cannot be drawn."""
+        if pattern_of(request) is not None:
+            return self.patterns.frame(request)
         self._light_up(request)
         self.codes.bind_to_storage_buffer(5)
         self.encode.run(*self._encode_groups)
@@ -165,8 +185,10 @@ class Renderer:
     def light(self, request: FrameRequest) -> dict[str, np.ndarray]:
         """Scene-linear light by tile, (H, W, 3) float32, exposure applied: what `render` encodes, before it is cut off at 1.
 
-        Of the request that was rendered last it costs the read-back alone.
+        Of the request that was rendered last it costs the read-back alone. Of a pattern: the light that its codes stand for.
         """
+        if (name := pattern_of(request)) is not None:
+            return {tile.name: linear_from_srgb(draw(tile, name)) for tile in self.stage.tiles}
         if request != self._lit:
             self._light_up(request)
         buffer = np.empty((self.pixels, 4), "<f4")
@@ -194,6 +216,7 @@ class Renderer:
         self.fields[request.scene].bind()
         self.tile_buffer.bind_to_storage_buffer(0)
         self.block_buffer.bind_to_storage_buffer(1)
+        self.corner_buffer.bind_to_storage_buffer(6)
         self.outer.bind_to_storage_buffer(2)
         self.radiance.bind_to_storage_buffer(3)
         self.wall.run(*self._wall_groups)

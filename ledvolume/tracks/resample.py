@@ -1,5 +1,5 @@
-"""A track at other instants than its own: between two samples the pose goes on as `pose.interpolate` has it, and so do the
-lens' numbers; status, timecode and what is not a number are those of the sample before. Nothing is made up outside it.
+"""A track at other instants than its own: between two samples the pose goes on as `pose.interpolate` has it, and so does the
+lens (camera.reading_between); status and timecode are those of the sample before. Nothing is made up outside it.
 """
 
 from bisect import bisect_right
@@ -8,12 +8,10 @@ from fractions import Fraction
 
 import msgspec
 
-from ledvolume.camera import CameraSample, LensReading
+from ledvolume.camera import CameraSample, reading_between
 from ledvolume.clock import SECOND_NS, frame_index, frame_start_ns
 from ledvolume.pose import interpolate
 from ledvolume.tracks.track import ON_FRAME_NS, Track
-
-_LENS_NUMBERS = tuple(field.name for field in msgspec.structs.fields(LensReading) if field.type == float | None)
 
 
 class Playing:
@@ -78,15 +76,4 @@ def _between(a: CameraSample, b: CameraSample, instant_ns: int) -> CameraSample:
     if fraction == 0:
         return a
     pose = interpolate(a.world_from_tracker, b.world_from_tracker, fraction)
-    return msgspec.structs.replace(a, world_from_tracker=pose, lens=_lens_between(a.lens, b.lens, fraction))
-
-
-def _lens_between(a: LensReading, b: LensReading, fraction: float) -> LensReading:
-    if a == b:
-        return a
-    changed = {}
-    for name in _LENS_NUMBERS:
-        before, after = getattr(a, name), getattr(b, name)
-        if before is not None and after is not None:
-            changed[name] = before + (after - before) * fraction
-    return msgspec.structs.replace(a, **changed)
+    return msgspec.structs.replace(a, world_from_tracker=pose, lens=reading_between(a.lens, b.lens, fraction))

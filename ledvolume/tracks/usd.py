@@ -34,16 +34,16 @@ CAMERA_ID = "ledvolume:camera_id"
 
 def read(path: Path, assumed: Assumed, progress: Progress = no_progress) -> Track:
     """Every camera of the stage, at every time at which it or a parent has a sample. Raises ConfigError."""
-    pxr = _pxr(path)
+    pxr = pxr_modules(path)
     try:
         return _read(path, pxr, progress)
     except (pxr.Tf.ErrorException, UnicodeDecodeError) as error:
-        raise ConfigError(path, "track", "a USD file that can be read", _reason(error)) from None
+        raise ConfigError(path, "track", "a USD file that can be read", reason(error)) from None
 
 
 def write(track: Track, path: Path, assumed: Assumed) -> list[str]:
     """A stage with a Camera for each camera. Time code start_frame is the first sample."""
-    pxr = _pxr(path)
+    pxr = pxr_modules(path)
     rate = track.rate or USUAL_RATE
     layer = pxr.Sdf.Layer.CreateAnonymous(path.suffix)
     stage = pxr.Usd.Stage.Open(layer)
@@ -67,7 +67,7 @@ def write(track: Track, path: Path, assumed: Assumed) -> list[str]:
         if not layer.Export(str(path)):
             raise ConfigError(path, "file", "a place that can be written to", "USD could not write it")
     except pxr.Tf.ErrorException as error:
-        raise ConfigError(path, "file", "a place that can be written to", _reason(error)) from None
+        raise ConfigError(path, "file", "a place that can be written to", reason(error)) from None
     return [f"{float(rate):g} time codes a second, from {assumed.start_frame} on; centimetres, Z up"]
 
 
@@ -165,7 +165,7 @@ class _Written:
                 attribute.Set(value, time)
 
 
-def _pxr(path: Path):
+def pxr_modules(path: Path):
     """usd-core's modules: a heavy import, and an extra."""
     try:
         import pxr.Gf
@@ -178,7 +178,7 @@ def _pxr(path: Path):
     return pxr
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """What USD says, without where in its sources it says so."""
     try:
         said = re.findall(r" : '(.*)'$", str(error), re.MULTILINE)

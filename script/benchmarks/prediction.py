@@ -118,6 +118,26 @@ def prediction_table(
     return table
 
 
+def wiener_bound(track: Path | str = TRACK, ahead_s: float = 0.06, hertz: float = 100.0) -> float:
+    """The rotation's rms error of the best linear predictor that can be, whatever its memory, over that of hold.
+
+    Wiener and Kolmogorov: with the spectrum P = |H|², H minimum phase (its logarithm is the causal part of log P, folded), what
+    cannot be foretold n steps ahead is the first n taps of H. Each axis for itself; P by Welch from the very track. ahead_s: the
+    newest sample is 50 ms old when its frame is shown, and half a sample older on average.
+    """
+    move, steps, window = open_move(str(track)), round(ahead_s * hertz), 512
+    poses = [move.pose_at(k / hertz) for k in range(int(move.duration_s * hertz))]
+    angles = np.array([_between(poses[0], pose)[3:] for pose in poses])
+    spans = np.stack([angles[k : k + window] for k in range(0, len(angles) - window + 1, window // 8)])
+    taper = np.hanning(window)[:, None]
+    spectrum = (np.abs(np.fft.fft((spans - spans.mean(1, keepdims=True)) * taper, axis=1)) ** 2).mean(0) / (taper**2).sum()
+    cepstrum = np.fft.ifft(np.log(spectrum), axis=0).real
+    cepstrum[0] /= 2
+    cepstrum[window // 2 :] = 0
+    taps = np.fft.ifft(np.exp(np.fft.fft(cepstrum, axis=0)), axis=0).real
+    return math.sqrt((taps[:steps] ** 2).sum() / ((angles[steps:] - angles[:-steps]) ** 2).mean(0).sum())
+
+
 def table_text(table: dict[str, dict[str, float]]) -> str:
     """The table, a line each, with the ratio to hold."""
     held = table["hold"]
@@ -142,6 +162,7 @@ def real_motion() -> Iterable[Row]:
         key = f"median_{unit}"
         yield Row(f"ours / hold, median of {unit}", table["ours"][key] / table["hold"][key], "", ("≤", 0.5))
         yield Row(f"fitted afterwards / hold, median of {unit}", table["fitted afterwards"][key] / table["hold"][key])
+    yield Row("the best linear predictor of this very track / hold, rms of deg", wiener_bound())
 
 
 def still_and_sudden() -> Iterable[Row]:

@@ -1,0 +1,5 @@
+"""Figures of step 4, calibration: walls, lenses and delays from photographs."""
+
+from benchmarks import calibration_exchange
+
+MEASUREMENTS = (*calibration_exchange.MEASUREMENTS,)
