@@ -134,9 +134,15 @@ def patches_of(stage: Stage) -> list[Patches]:
     return [_patches(surface) for surface in stage.surfaces]
 
 
+def grid_of(surface: Surface) -> tuple[int, int]:
+    """Patches across and down."""
+    columns, rows = (max(1, min(MOST_PATCHES, round(m / PATCH_M))) for m in surface.size_m)
+    return columns, rows
+
+
 @lru_cache(maxsize=64)
 def _patches(surface: Surface) -> Patches:
-    columns, rows = (max(1, min(MOST_PATCHES, round(m / PATCH_M))) for m in surface.size_m)
+    columns, rows = grid_of(surface)
     (width, height), e = surface.resolution_px, 0.25
     u, v = np.meshgrid((np.arange(columns) + 0.5) / columns * width, (np.arange(rows) + 0.5) / rows * height)
     middles = surface_points(surface, u, v)

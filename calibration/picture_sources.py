@@ -11,6 +11,7 @@ Pictures are as they came: nothing is turned, cropped or brought to another size
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from io import BytesIO
@@ -28,6 +29,7 @@ RAW = (".cr2", ".cr3", ".nef", ".arw", ".raf", ".dng", ".orf", ".rw2", ".braw", 
 BROKEN_AFTER_NS = 10_000_000_000  # a file that has not grown for so long, and is no picture yet, will be none
 OLDEST_FRAME_S = 10.0
 OPEN_S = 10.0
+RECENT = 250  # frames that a stream's delay is judged by
 _EXIF, _ORIGINAL, _SUBSECOND, _OFFSET = 0x8769, 0x9003, 0x9291, 0x9011
 
 
@@ -159,7 +161,7 @@ def _begins_ns(metadata: dict[str, str]) -> int:
 
 class CameraPictures:
     """The newest picture of a live camera. A thread of its own reads them, so that none is old. latency_ns: from the light to
-    its arrival here, where the camera does not stamp its frames."""
+    the stamp."""
 
     def __init__(self, address: str, latency_ns: int = 0):
         self.address, self._latency_ns = address, latency_ns
@@ -195,7 +197,7 @@ class CameraPictures:
                     break
                 with self._changed:
                     self.frames += 1
-                    self._newest = Picture(f"{self.frames:06d}", at_ns or time.time_ns() - self._latency_ns, pixels)
+                    self._newest = Picture(f"{self.frames:06d}", (at_ns or time.time_ns()) - self._latency_ns, pixels)
                     self._changed.notify_all()
             raise CalibrationError("its end")
         except Exception as error:  # told to whoever waits for a picture
@@ -252,13 +254,21 @@ def _v4l2_frames(address: str) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _stream_frames(address: str) -> Iterator[tuple[int, np.ndarray]]:
+    """(instant, (H, W, 3)): as paced by the sender, as if those that came soonest had been on the way for no time. So what
+    waited in a buffer, as all does that came while the stream was being opened, is not taken for new."""
     import av
 
-    options = {"fflags": "nobuffer", "flags": "low_delay"}
+    options = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "1000000"}  # µs: by default it waits for 5 s
     if address.startswith("rtsp"):
         options["rtsp_transport"] = "tcp"
+    delays_ns: deque[int] = deque(maxlen=RECENT)
     with av.open(address, options=options, timeout=(OPEN_S, OPEN_S)) as stream:
         if not stream.streams.video:
             raise CalibrationError("no video in it")
         for frame in stream.decode(video=0):
-            yield 0, frame.to_ndarray(format="rgb24")
+            at_ns = 0
+            if frame.pts is not None:
+                sent_ns = round(frame.pts * frame.time_base * 1_000_000_000)
+                delays_ns.append(time.time_ns() - sent_ns)
+                at_ns = sent_ns + min(delays_ns)
+            yield at_ns, frame.to_ndarray(format="rgb24")

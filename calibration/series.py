@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 from ledvolume import flash_code, patterns
 from ledvolume.errors import ConfigError
+from ledvolume.frame import PATTERN_CUE
 from ledvolume.stage import Surface
-
-CUE = "pattern:"
 
 
 def names_of(surfaces: Sequence[Surface], words: Sequence[str]) -> list[str]:
@@ -44,12 +43,12 @@ def gray(surfaces: Sequence[Surface]) -> list[str]:
 
 
 def cue_of(name: str) -> str:
-    return CUE + name
+    return PATTERN_CUE + name
 
 
 def name_of(cue: str) -> str:
     """The pattern of a cue; "" where it is none."""
-    return cue.removeprefix(CUE) if cue.startswith(CUE) else ""
+    return cue.removeprefix(PATTERN_CUE) if cue.startswith(PATTERN_CUE) else ""
 
 
 class Timed:

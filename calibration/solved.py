@@ -42,20 +42,21 @@ class Samples(_Value):
 
 
 class SolvedTile(_Value):
-    """What was seen of a tile. parallax_deg: the widest angle between two cameras, as seen from its middle."""
+    """What was seen of a tile. parallax_deg: the widest angle between two cameras, as seen from its middle. sigma_mm: None for
+    one that was kept where the show has it."""
 
     name: str
     matches: int
     views: int
     parallax_deg: float
-    sigma_mm: float
+    sigma_mm: float | None
 
 
 class SolvedSurface(_Value):
     """A surface where it was found. rms_px: of the residuals in the pictures; rms_mm: of the same, on the wall.
 
     moved_mm: how far its LEDs are from where the show had them, median and largest. sigma_median_mm, sigma_worst_mm: of the
-    samples.
+    samples, which leave out tiles that were kept where the show has them.
     """
 
     surface: Surface

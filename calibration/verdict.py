@@ -22,8 +22,9 @@ SCALE = 3.0
 REJECTED = 0.1
 TRACKER_MM, TRACKER_DEG = 2.0, 0.1
 FEW_VIEWS = 6
-MOVED_MM = 50.0
+MOVED_MM = 500.0  # farther from the drawing than a wall is ever built
 WEAK = 0.15  # of a surface
+MOST_UNSEEN = 0.4
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -50,7 +51,8 @@ def verdict_of(solved: Solved, coverage: Mapping[str, Coverage], eyes_m: Sequenc
     eyes = np.array([v.stage_from_camera.position_m for v in solved.views] if eyes_m is None else eyes_m).reshape(-1, 3)
     good_to_mm = max((WITHIN_95 * surface.sigma_median_mm for surface in solved.surfaces), default=np.inf)
     grave, light = _of_fit(solved), []
-    for surface in solved.surfaces:
+    unseen = [name for name, seen in coverage.items() if (seen.times == 0).mean() > MOST_UNSEEN]
+    for surface in sorted(solved.surfaces, key=lambda surface: surface.surface.name not in unseen):
         if words := _of_surface(surface, coverage.get(surface.surface.name), eyes):
             light.append(words)
     light += _of_tracker(solved)
@@ -58,6 +60,8 @@ def verdict_of(solved: Solved, coverage: Mapping[str, Coverage], eyes_m: Sequenc
     advice = f"; {light[0]}" if light else ""
     if grave:
         return Verdict(good_to_mm, False, f"not to be trusted: {grave[0]}", (*grave[1:], *light))
+    if unseen:
+        return Verdict(good_to_mm, False, f"not complete: {light[0]}", tuple(light[1:]))
     if good_to_mm > USABLE_MM:
         return Verdict(good_to_mm, False, f"known to {_mm(good_to_mm)} only{advice}", tuple(light[1:]))
     how = "good" if good_to_mm <= GOOD_MM else "usable, good"

@@ -22,20 +22,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from importlib.util import find_spec
 from pathlib import Path
 
 from calibration.capture import Assigned, Capture, by_time, in_order, of_one
 from calibration.commands.patterns import STDIN, Lines
-from calibration.guide import Advice, Seen, next_view, seen_from
+from calibration.guide import Advice, Seen, next_view, seen_from, seen_in
 from calibration.picture_sources import CameraPictures, FolderPictures, Picture, is_live, video_pictures
 from calibration.series import names_of
+from calibration.session import View
 from calibration.tracker_samples import STILL_NS, LiveTracker, Samples
 from calibration.wall import Wall
 from ledvolume.camera import LensReading, Rig, entrance_pupil
 from ledvolume.commands.quantities import count, finite, positive, writable_folder
 from ledvolume.commands.reading import reading_arguments, sources_of
 from ledvolume.config import Show, load_show
-from ledvolume.errors import ConfigError
+from ledvolume.errors import CalibrationError, ConfigError
 from ledvolume.outputs.cues import load_shown
 from ledvolume.tracks import load_track
 
@@ -105,10 +107,27 @@ def say(words: str) -> None:
 
 
 class Guide:
-    """Which view is next, by the tracker; without one, as if every view had been taken where it was advised."""
+    """Which view is next, by what was found in pictures of dots; else by tracker and show; with neither, as if every view had
+    been taken where it was advised."""
 
     def __init__(self, show: Show, rig: Rig, capture: Capture, has_tracker: bool):
         self._show, self._rig, self._capture, self._has_tracker = show, rig, capture, has_tracker
+        self._found: dict[str, View] = {}
+        self._can_look = find_spec("cv2") is not None and find_spec("scipy") is not None
+
+    def look(self, view: str) -> list[str]:
+        """Look for the wall in a view of dots; what is wrong is returned in words."""
+        shot = next((s for s in self._capture.of_view(view) if s.pattern.startswith("dots")), None)
+        if shot is None or not self._can_look:
+            return []
+        from calibration.looking import dots_in
+
+        try:
+            self._found[view] = dots_in(self._capture.folder / shot.picture, shot, self._show.stage.surfaces)
+        except CalibrationError as error:
+            return [f"{view}: {error}"]
+        say(f"{view}: " + ", ".join(f"{len(m.led_px)} dots of {m.surface}" for m in self._found[view].matches))
+        return []
 
     def advice(self) -> Advice:
         """For the views that are in the folder."""
@@ -116,9 +135,14 @@ class Guide:
         views: list[Seen] = []
         for view in self._capture.views:
             shot = next((s for s in self._capture.of_view(view) if s.world_from_tracker is not None), None)
-            if shot is not None:
-                pose, _ = entrance_pupil(self._rig, shot.world_from_tracker, LensReading())
-            elif (pose := next_view(stage, lens, views, self._has_tracker).pose) is None:
+            pose = entrance_pupil(self._rig, shot.world_from_tracker, LensReading())[0] if shot else None
+            if found := self._found.get(view):
+                from calibration.looking import roughly_at
+
+                if (pose := pose or roughly_at(stage, lens, found)) is not None:
+                    views.append(seen_in(stage, found, pose))
+                    continue
+            if pose is None and (pose := next_view(stage, lens, views, self._has_tracker).pose) is None:
                 continue
             views.append(seen_from(stage, lens, pose))
         return next_view(stage, lens, views, self._has_tracker)
@@ -186,7 +210,7 @@ class Taking:
             say(words)
 
     def _end_view(self, view: str) -> None:
-        said = self.capture.end_view(view)
+        said = self.capture.end_view(view) + self.guide.look(view)
         missing = len(self.names) - len(self.capture.of_view(view))
         said += [f"{view}: {missing} of {len(self.names)} patterns are missing"] if missing > 0 else []
         self.troubles += len(said)
