@@ -1,7 +1,7 @@
 """How late everything is, from a video of the wall's flashes and of a moving camera: milliseconds, each with its sigma.
 
   ledvolume calibrate patterns SHOW.toml --series flash --shown shown.jsonl     the wall flashes; the camera stands still and films
-  ledvolume record SHOW.toml take.mcap                                          then it pans and tilts, without a cut in the video
+  ledvolume record --show SHOW.toml --out take.mcap                             then it pans and tilts, without a cut in the video
   ledvolume calibrate latency A001.mov --shown shown.jsonl --track take.mcap --camera A --show SHOW.toml --write calibrated.toml
 
 VIDEO: a file, or a live address (v4l2:/dev/video0, rtsp://…) that is filmed from for --seconds. Several walls flash at once,
