@@ -85,12 +85,12 @@ def calibrate(*words) -> int:
 # the wall runs at another rate than the camera; begins_s is -0.7, so that 120 ms are 820 ms of the video
 @pytest.mark.parametrize(
     ("wall_hz", "rate", "exposure_s", "readout_s", "delay_s"),
-    [(25, "24", 1 / 48, 0.012, 0.02), (24, "25", 1 / 50, 0.0, 0.12), (60, "24", 1 / 200, 0.02, 0.3), (25, "60", 1 / 100, 0.008, 0.2),
-     (24, "60000/1001", 1 / 60, 0.01, 0.05), (50, "30", 1 / 60, 0.015, 0.08)],
+    [(25, "24", 1 / 48, 0.012, 0.02), (60, "25", 1 / 50, 0.0, 0.12), (60, "24000/1001", 1 / 200, 0.02, 0.3), (50, "60", 1 / 100, 0.008, 0.2),
+     (50, "30", 1 / 60, 0.015, 0.08)],
     ids=lambda value: str(value)[:6],
 )  # fmt: skip
 def test_a_known_delay_is_found_to_half_a_millisecond(tmp_path, wall_hz, rate, exposure_s, readout_s, delay_s):
-    flashes = flashes_at(wall_hz, 6)
+    flashes = flashes_at(wall_hz, 4)
     video = filmed(tmp_path / "a.mp4", flashes, rate, exposure_s, readout_s, {"main": (delay_s, WALL)})
     walls, _ = walls_in(video, flashes, ["main"])
     found = latency_of(video, flashes, walls)
@@ -103,7 +103,7 @@ def test_a_known_delay_is_found_to_half_a_millisecond(tmp_path, wall_hz, rate, e
 
 
 def test_several_walls_flash_at_once_each_with_a_delay_of_its_own(tmp_path):
-    flashes = flashes_at(60, 6)
+    flashes = flashes_at(60, 4)
     video = filmed(tmp_path / "a.mp4", flashes, 25, 1 / 50, 0.01, {"main": (0.08, WALL), "ceiling": (0.113, CEILING)})
     walls, missing = walls_in(video, flashes, ["ceiling", "main", "floor"])
     delays = {wall.surface: wall.delay_ms - 700 for wall in latency_of(video, flashes, walls).walls}
@@ -114,7 +114,7 @@ def test_several_walls_flash_at_once_each_with_a_delay_of_its_own(tmp_path):
 
 
 def test_a_drifting_clock_is_noticed(tmp_path):
-    flashes = flashes_at(60, 10)
+    flashes = flashes_at(60, 8)
     video = filmed(tmp_path / "a.mp4", flashes, 25, 1 / 50, 0.01, drift=60e-6)
     walls, _ = walls_in(video, flashes, ["main"])
     found = latency_of(video, flashes, walls)
@@ -122,7 +122,7 @@ def test_a_drifting_clock_is_noticed(tmp_path):
 
 
 def test_a_camera_in_step_is_told_to_a_frame_only(tmp_path):
-    flashes = flashes_at(24, 6)
+    flashes = flashes_at(24, 4)
     video = filmed(tmp_path / "a.mp4", flashes, 24, 1 / 200, 0.0)
     walls, _ = walls_in(video, flashes, ["main"])
     found = latency_of(video, flashes, walls)
@@ -133,22 +133,22 @@ def test_a_camera_in_step_is_told_to_a_frame_only(tmp_path):
 
 
 def test_frames_that_the_instants_tell_to_be_missing_do_no_harm(tmp_path):
-    flashes = flashes_at(60, 6)
+    flashes = flashes_at(60, 4)
     video = filmed(tmp_path / "a.mp4", flashes, 25, 1 / 50, 0.01, dropped=(40, 41, 90))
     walls, _ = walls_in(video, flashes, ["main"])
     assert latency_of(video, flashes, walls).walls[0].delay_ms == pytest.approx(820, abs=0.5)
 
 
 def test_frames_that_are_missing_in_secret_are_named(tmp_path):
-    flashes = flashes_at(60, 6)
-    video = filmed(tmp_path / "a.mp4", flashes, 25, 1 / 50, 0.01, dropped=(70, 71, 72), closed_up=True)
+    flashes = flashes_at(60, 4)
+    video = filmed(tmp_path / "a.mp4", flashes, 25, 1 / 50, 0.01, dropped=(55, 56, 57), closed_up=True)
     with pytest.raises(CalibrationError, match="dropped"):
         walls, _ = walls_in(video, flashes, ["main"])
         latency_of(video, flashes, walls)
 
 
 def test_flashes_that_are_not_there_are_not_found(tmp_path):
-    flashes = flashes_at(60, 6)
+    flashes = flashes_at(60, 4)
     video = filmed(tmp_path / "a.mp4", flashes, 25, 1 / 50, 0.01)
     with pytest.raises(CalibrationError, match="surfaces named"):
         walls_in(video, flashes, ["another wall"])

@@ -38,7 +38,9 @@ DEGREES = 57.29577951308232
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", type=Path, help=f"the calibration's folder, with {VIEWS}")
-    parser.add_argument("--show", metavar="SHOW.toml", type=Path, required=True, help="stage, cameras and lenses as they are drawn")
+    parser.add_argument(
+        "--show", metavar="SHOW.toml", type=Path, required=True, help="stage, cameras and lenses as they are drawn"
+    )
     parser.add_argument("--out", metavar="SHOW.toml", type=writable_file, required=True, help="the calibrated show")
     parser.add_argument(
         "--shape",
@@ -112,7 +114,9 @@ def rows(solved: Solved) -> list[tuple[str, str, str, str]]:
     for s in solved.surfaces:
         name = s.surface.name
         median, worst = (INTERVAL * v for v in (s.sigma_median_mm, s.sigma_worst_mm))
-        found.append((f"{name}: LEDs", f"moved {s.moved_mm[0]:.1f}, at most {s.moved_mm[1]:.1f}", f"{median:.2f} to {worst:.2f}", "mm"))
+        found.append(
+            (f"{name}: LEDs", f"moved {s.moved_mm[0]:.1f}, at most {s.moved_mm[1]:.1f}", f"{median:.2f} to {worst:.2f}", "mm")
+        )
         if isinstance(s.surface.shape, Arc):
             found.append((f"{name}: radius", f"{s.surface.shape.radius_m:.4f}", "", "m"))
         found.append((f"{name}: residuals", f"{s.rms_px:.3f} px, {s.rms_mm:.2f} mm on the wall", "", ""))
