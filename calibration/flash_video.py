@@ -53,21 +53,43 @@ def grey_frames(source: str, seconds: float | None = None) -> Iterator[tuple[flo
         yield from _file_frames(Path(source), seconds)
 
 
-def brightness_of(source: str, seconds: float | None = None, progress=lambda at_s: None) -> Brightness:
+class BrightnessReader:
+    """Pictures in, one after the other; `brightness` at the end. Raises CalibrationError."""
+
+    def __init__(self, source: str):
+        self.source = source
+        self._at_s: list[float] = []
+        self._cells: list[np.ndarray] = []
+        self._tick_s = 0.0
+
+    def __len__(self) -> int:
+        return len(self._at_s)
+
+    def add(self, at_s: float, tick_s: float, grey: np.ndarray) -> None:
+        """As grey_frames has them."""
+        if self._at_s and at_s <= self._at_s[-1]:
+            raise CalibrationError(
+                f"{self.source}: frame {len(self)} is not later than the one before it: its instants are no use"
+            )
+        if self._at_s and at_s - self._at_s[0] > LONGEST_S:
+            raise CalibrationError(f"{self.source}: longer than {LONGEST_S / 60:.0f} minutes: cut out the flashes and the motion")
+        self._at_s.append(at_s)
+        self._cells.append(cv2.resize(grey, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA))
+        self._tick_s = max(self._tick_s, tick_s)
+
+    @property
+    def brightness(self) -> Brightness:
+        if len(self) < 2:
+            raise CalibrationError(f"{self.source}: {len(self)} frames: no video to read latency from")
+        return Brightness(np.array(self._at_s), np.array(self._cells), self._tick_s)
+
+
+def brightness_of(source: str, seconds: float | None = None) -> Brightness:
     """The cells of all frames. Raises CalibrationError."""
-    instants, cells, tick_s = [], [], 0.0
-    for at_s, tick, grey in grey_frames(source, seconds):
-        if instants and at_s <= instants[-1]:
-            raise CalibrationError(f"{source}: frame {len(instants)} is not later than the one before: instants are no use here")
-        if instants and at_s - instants[0] > LONGEST_S:
-            raise CalibrationError(f"{source}: longer than {LONGEST_S / 60:.0f} minutes: cut out the flashes (or --from, --to)")
-        instants.append(at_s)
-        cells.append(cv2.resize(grey, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA))
-        tick_s = max(tick_s, tick)
-        progress(at_s)
-    if len(instants) < 2:
-        raise CalibrationError(f"{source}: {len(instants)} frames: no video to read latency from")
-    return Brightness(np.array(instants), np.array(cells), tick_s)
+    reader = BrightnessReader(source)
+    for frame in grey_frames(source, seconds):
+        reader.add(*frame)
+    return reader.brightness
 
 
 def _file_frames(file: Path, seconds: float | None) -> Iterator[tuple[float, float, np.ndarray]]:

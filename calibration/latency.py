@@ -1,13 +1,8 @@
 """How late the wall's light is: the delay between a record of flashes and a video of them, far below a frame, and its sigma.
 
-What a line of the picture sees in frame k, at the height y (from -½, the top, to ½) of the picture, of a wall that is late by δ:
-
-    value = a + g · h(share of [m - e/2, m + e/2] in which the wall was lit)        m = t_k - δ + y·readout
-
-e is the exposure, readout the time from the first line to the last, h the camera's curve from light to code value (six
-points). δ of every wall and e, readout, h and the clocks' drift are found together by least squares; a and g, of each band of
-lines, fall out linearly. t_k is the video's instant of the frame, taken as the middle of the exposure of the middle line: what
-a camera stamps otherwise is its own delay, and part of δ.
+The model of what the picture's lines see is flash_model.py's. δ of every wall, exposure, readout, the camera's curve and the
+clocks' drift are found together by least squares. A frame's instant is taken as the middle of the exposure of the middle line:
+what a camera stamps otherwise is its own delay, and part of δ.
 
 The likelihood of δ is gone along, everything else being solved for again at each step, because it is not always a parabola. It
 is widened by what the residuals of a quarter of a second have in common (encoders' artefacts last for a while), and by two
@@ -17,23 +12,18 @@ at the same place of its exposure, or not at all: that tells a delay to a frame 
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from calibration.flash_search import FEWEST_FLASHES, Flashes, Found, light
+from calibration.flash_model import CURVE, CURVES, Bands, Model
+from calibration.flash_search import FEWEST_FLASHES, Flashes, Found
 from calibration.flash_video import Brightness
 from ledvolume.errors import CalibrationError
 
 BANDS = 12
-KNOTS = np.array([0, 1 / 64, 1 / 16, 1 / 4, 9 / 16, 1.0])  # of h: encoded values rise fast where it is dark
-CURVE, CURVE_SIGMA, BAND_SIGMA = KNOTS[1:-1] ** 0.6, 0.2, 0.05  # of the camera; of a band against the others
-CURVES = len(CURVE)
 EXPOSURE_SIGMA = 0.02  # of an exposure that was told: shutters are as good
-DRIFT_SIGMA = 50e-6  # of two crystals against each other
-SHORTEST_EXPOSURE_S = 2.5e-4
 FAR = 14.0  # of -2 log likelihood: 3.7 σ
 BLOCK_S = 0.25
 PARTS, JUMP = 6, 0.4  # of the video, and of its frame: instants that are off by more are no instants
@@ -43,7 +33,6 @@ LEAST_SIGMA_S = 2e-5
 LAG_S = 2.5e-3  # measured on H.264 from crf 18 to 35: what an encoder leaves over, it shows late, by so much of all of it
 IN_STEP_S, FEW_FRAMES, WHOLE_GAP = 0.002, 100, 0.9
 IN_STEP = 0.15  # measured: errors, in parts of the wall's frame in which no exposure has its middle, if exposures are as short
-_KNOT, _INNER = np.arange(CURVES + 2), np.arange(CURVES)
 _NEAR = np.arange(-15, 16) / 10  # frames
 
 
@@ -76,136 +65,6 @@ class FlashLatency(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-class _Bands(NamedTuple):
-    """Of one wall: lit_until_s; y (b,); values (b, n), in units of their noise."""
-
-    lit_until_s: np.ndarray
-    y: np.ndarray
-    values: np.ndarray
-
-
-class _Shares:
-    """What is left over of bands' values (b, n) for shares of light (b, n), if every band has a level, a gain and a curve of its
-    own near the camera's. Curves of their own are needed where camera and wall run in step: a level between black and white is
-    then all that is seen, and tells the time only as well as the curve is known."""
-
-    def __init__(self, share: np.ndarray, values: np.ndarray):
-        (bands, frames), self.values = share.shape, values
-        corner = np.clip(np.searchsorted(KNOTS, share, side="right") - 1, 0, CURVES)
-        toward = (share - KNOTS[corner]) / np.diff(KNOTS)[corner]
-        self.design = np.zeros((bands, frames, CURVES + 2))
-        b, n = np.arange(bands)[:, None], np.arange(frames)[None]
-        self.design[b, n, corner], self.design[b, n, corner + 1] = 1 - toward, toward
-        self.normal = self.design.transpose(0, 2, 1) @ self.design
-        self.normal[:, _KNOT, _KNOT] += 1e-9 * frames
-        self.seen = self.design.transpose(0, 2, 1) @ values[..., None]
-        self.unit = (BAND_SIGMA * 2 * values.std(1))[:, None, None]
-
-    def through_curves(self, curve: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What is left over, and how unusual the bands' curves are in sigmas, both flat."""
-        near = np.zeros((len(self.values), CURVES, CURVES + 2))  # (c_j - c_0) - w_j (c_last - c_0) of the knots' values c
-        near[:, :, 0], near[:, _INNER, _INNER + 1], near[:, :, -1] = curve - 1, 1, -curve
-        near /= self.unit
-        at_knots = np.linalg.solve(self.normal + near.transpose(0, 2, 1) @ near, self.seen)
-        return (self.values - (self.design @ at_knots)[..., 0]).ravel(), (near @ at_knots).ravel()
-
-
-class _Model:
-    """Residuals of all walls by x = (δ of each wall, exposure, readout, drift, h's inner points)."""
-
-    def __init__(
-        self, flashes: Flashes, at_s: np.ndarray, bands: list[_Bands], frame_s: float, exposure_s: tuple[float, float] | None
-    ):
-        self.flashes, self.at_s, self.bands = flashes, at_s, bands
-        self.exposure_s, self.exposure_sigma_s = exposure_s or (0.0, np.inf)
-        self.middle_s = float(at_s.mean())
-        self._shares: dict[bytes, list[_Shares]] = {}
-        self.low = np.array([-np.inf] * len(bands) + [SHORTEST_EXPOSURE_S, 0.0, -1e-3] + [0.0] * CURVES)
-        self.high = np.array([np.inf] * len(bands) + [frame_s, frame_s, 1e-3] + [1.0] * CURVES)
-        self.steps = np.array([1e-5] * len(bands) + [1e-5, 1e-5, 1e-7] + [1e-4] * CURVES)
-
-    def residuals(self, x: np.ndarray) -> np.ndarray:
-        """Of all bands' frames, then of what was known before."""
-        instants = x[:-CURVES].tobytes()
-        if instants not in self._shares:  # the curve is asked about several times with the same instants
-            if len(self._shares) > 1:
-                self._shares.pop(next(iter(self._shares)))
-            self._shares[instants] = [_Shares(share, wall.values) for share, wall in zip(self._lit(x), self.bands)]
-        off, unusual = zip(*(shares.through_curves(x[-CURVES:]) for shares in self._shares[instants]))
-        exposure_s, _, drift = x[len(self.bands) : len(self.bands) + 3]
-        known = (drift / DRIFT_SIGMA, (exposure_s - self.exposure_s) / self.exposure_sigma_s)
-        return np.concatenate([*off, *unusual, (x[-CURVES:] - CURVE) / CURVE_SIGMA, known])
-
-    def _lit(self, x: np.ndarray):
-        exposure_s, readout_s, drift = x[len(self.bands) : len(self.bands) + 3]
-        since_s = self.at_s - drift * (self.at_s - self.middle_s)
-        for delay_s, wall in zip(x, self.bands):
-            middle_s = since_s[None] - delay_s + wall.y[:, None] * readout_s
-            yield light(self.flashes, wall.lit_until_s, middle_s, exposure_s)
-
-    def jacobian(self, x: np.ndarray, free: np.ndarray) -> np.ndarray:
-        columns = []
-        for i in free:
-            up, down = x.copy(), x.copy()
-            up[i], down[i] = min(x[i] + self.steps[i], self.high[i]), max(x[i] - self.steps[i], self.low[i])
-            columns.append((self.residuals(up) - self.residuals(down)) / (up[i] - down[i]))
-        return np.stack(columns, 1)
-
-    def solved(self, x: np.ndarray, free: np.ndarray, most: int = 30) -> tuple[np.ndarray, float]:
-        """Levenberg and Marquardt within bounds: x and the sum of squares."""
-        residuals = self.residuals(x)
-        cost, damping = float(residuals @ residuals), 1e-3
-        for _ in range(most):
-            jacobian = self.jacobian(x, free)
-            slope, curvature = jacobian.T @ residuals, jacobian.T @ jacobian
-            scale = np.diag(curvature) + 1e-12 * np.trace(curvature)
-            better = False
-            while damping < 1e8 and not better:
-                step = np.zeros_like(x)
-                step[free] = -np.linalg.solve(curvature + damping * np.diag(scale), slope)
-                there = np.clip(x + step, self.low, self.high)
-                left = self.residuals(there)
-                better = left @ left < cost
-                damping = damping / 5 if better else damping * 4
-            if not better:
-                break
-            gained, x, residuals, cost = cost - left @ left, there, left, float(left @ left)
-            if gained < 1e-4 * max(cost / len(residuals), 1e-12):
-                break
-        return x, cost
-
-    def weigh(self, x: np.ndarray) -> None:
-        """Values in units of what is left over in their band; not less than a ten-thousandth of it."""
-        left, at = self.residuals(x), 0
-        self._shares.clear()
-        for i, wall in enumerate(self.bands):
-            off = left[at : at + wall.values.size].reshape(wall.values.shape)
-            at += wall.values.size
-            noise = np.maximum(off.std(1, keepdims=True), 1e-4 * wall.values.std(1, keepdims=True))
-            self.bands[i] = wall._replace(values=wall.values / noise)
-
-    def part(self, frames: int) -> "_Model":
-        """The same with some of the frames only."""
-        chosen = np.unique(np.linspace(0, len(self.at_s) - 1, frames).astype(int))
-        bands = [wall._replace(values=wall.values[:, chosen]) for wall in self.bands]
-        told = (self.exposure_s, self.exposure_sigma_s)
-        return _Model(self.flashes, self.at_s[chosen], bands, self.high[len(self.bands)], told)
-
-    def by_frame(self, values: np.ndarray) -> np.ndarray:
-        """(n,) sums of what belongs to residuals, frame by frame."""
-        return values[: self.count].reshape(-1, len(self.at_s)).sum(0)
-
-    @property
-    def count(self) -> int:
-        """Of values."""
-        return sum(wall.values.size for wall in self.bands)
-
-    def left_over(self, x: np.ndarray) -> float:
-        """RMS of the residuals beside that of the values."""
-        values = np.concatenate([wall.values.ravel() for wall in self.bands])
-        return float(np.std(self.residuals(x)[: self.count]) / np.std(values))
-
-
 def latency_of(video: Brightness, flashes: Flashes, walls: Sequence[Found], exposure_s: float | None = None) -> FlashLatency:
     """Delays of the walls that flash_search found. exposure_s: where the shutter is known.
 
@@ -217,7 +76,7 @@ def latency_of(video: Brightness, flashes: Flashes, walls: Sequence[Found], expo
     if len(video.at_s) < FEWEST_FLASHES:
         raise CalibrationError(f"only {len(video.at_s)} frames of the video show the flashes, {FEWEST_FLASHES} are the fewest")
     told = None if exposure_s is None else (exposure_s, EXPOSURE_SIGMA * exposure_s)
-    model = _Model(flashes, video.at_s, [_bands_of(video, flashes, wall) for wall in walls], video.period_s, told)
+    model = Model(flashes, video.at_s, [_bands_of(video, flashes, wall) for wall in walls], video.period_s, told)
     x = _start(model, walls, min(video.period_s, flashes.period_s))
     for _ in range(2):  # then bands are weighed by their own noise
         x, _ = model.solved(x, np.arange(len(x)))
@@ -229,11 +88,9 @@ def latency_of(video: Brightness, flashes: Flashes, walls: Sequence[Found], expo
     wider = [_wider(model, x, jacobian, i, variance) for i in range(len(x) - CURVES)]
     sigmas = [math.sqrt(variance * w) * s for w, s in zip(wider, _sigmas(jacobian))]
     delays, notes, asked, tries = [], [], model, []
-    gap_s = _gap_s(video.at_s, flashes, x[0])
-    is_in_step = gap_s > WHOLE_GAP * flashes.period_s
-    unseen_s = gap_s / math.sqrt(12) if is_in_step else IN_STEP * gap_s * min(1.0, gap_s / x[len(walls)]) ** 2
+    gap_s, unseen_s = _unseen(model, x)
     besides_s = math.hypot(LEAST_SIGMA_S, video.tick_s / math.sqrt(12), LAG_S * model.left_over(x), unseen_s)
-    if IN_STEP_S < gap_s and not is_in_step:  # exposure, readout and delay can then stand in for one another
+    if IN_STEP_S < gap_s < flashes.period_s:  # exposure, readout and delay can then stand in for one another
         asked = model.part(FEW_FRAMES)
         longest_s = video.period_s
         exposures = [exposure_s] if exposure_s else [longest_s * share for share in (0.1, 0.3, 0.6, 0.9)]
@@ -254,7 +111,7 @@ def latency_of(video: Brightness, flashes: Flashes, walls: Sequence[Found], expo
     return FlashLatency(tuple(delays), *ms, *ppm, round(model.middle_s, 3), round(model.left_over(x), 4), tuple(notes))
 
 
-def _bands_of(video: Brightness, flashes: Flashes, wall: Found) -> _Bands:
+def _bands_of(video: Brightness, flashes: Flashes, wall: Found) -> Bands:
     """Means of the wall's cells, some rows of them together, without their own mean."""
     rows = np.flatnonzero(wall.in_wall.any(1))
     y, values = [], []
@@ -264,13 +121,13 @@ def _bands_of(video: Brightness, flashes: Flashes, wall: Found) -> _Bands:
         values.append(video.cells[:, band][:, here].mean(1))
     values = np.array(values, np.float64)
     values -= values.mean(1, keepdims=True)
-    return _Bands(flashes.lit_until_s(wall.surface), np.array(y), values / (0.1 * values.std(1, keepdims=True)))
+    return Bands(flashes.lit_until_s(wall.surface), np.array(y), values / (0.1 * values.std(1, keepdims=True)))
 
 
-def _start(model: _Model, walls: Sequence[Found], frame_s: float) -> np.ndarray:
+def _start(model: Model, walls: Sequence[Found], frame_s: float) -> np.ndarray:
     """The best of a grid, for one wall first: exposures and readouts have valleys of their own."""
     told = (model.exposure_s, model.exposure_sigma_s)
-    first = _Model(model.flashes, model.at_s, model.bands[:1], model.high[len(walls)], told)
+    first = Model(model.flashes, model.at_s, model.bands[:1], model.high[len(walls)], told)
     tries = []
     longest_s, shutter_s = first.high[1], model.exposure_s if math.isfinite(model.exposure_sigma_s) else None
     for exposure_s in [shutter_s] if shutter_s else longest_s * np.array([0.08, 0.25, 0.5, 0.95]):
@@ -282,7 +139,7 @@ def _start(model: _Model, walls: Sequence[Found], frame_s: float) -> np.ndarray:
     shared = min((first.solved(x, np.arange(len(x))) for _, x in tries[:4]), key=lambda solved: solved[1])[0]
     delays = [shared[0]]
     for bands, wall in zip(model.bands[1:], walls[1:]):
-        alone = _Model(model.flashes, model.at_s, [bands], first.high[1], told)
+        alone = Model(model.flashes, model.at_s, [bands], first.high[1], told)
         at = [np.concatenate([[wall.delay_s + off], shared[1:]]) for off in _NEAR * frame_s]
         delays.append(min(at, key=lambda x: float((alone.residuals(x) ** 2).sum()))[0])
     return np.concatenate([delays, shared[1:]])
@@ -293,7 +150,7 @@ def _sigmas(jacobian: np.ndarray) -> np.ndarray:
     return scale * np.sqrt(np.diag(np.linalg.pinv((jacobian * scale).T @ (jacobian * scale), rcond=1e-10, hermitian=True)))
 
 
-def _wider(model: _Model, x: np.ndarray, jacobian: np.ndarray, i: int, variance: float) -> float:
+def _wider(model: Model, x: np.ndarray, jacobian: np.ndarray, i: int, variance: float) -> float:
     """How much more the residuals of a quarter of a second pull together at x[i] than as many that know nothing of each other."""
     others = np.delete(jacobian, i, 1)
     scale = 1 / np.maximum(np.linalg.norm(others, axis=0), 1e-12)
@@ -303,7 +160,7 @@ def _wider(model: _Model, x: np.ndarray, jacobian: np.ndarray, i: int, variance:
     return max(1.0, float((np.bincount(blocks, pulls) ** 2).sum() / max(variance * float(own @ own), 1e-12)))
 
 
-def _along(model: _Model, x: np.ndarray, i: int, sigma_s: float, variance: float, period_s: float, tries: Sequence[np.ndarray]):
+def _along(model: Model, x: np.ndarray, i: int, sigma_s: float, variance: float, period_s: float, tries: Sequence[np.ndarray]):
     """Delays, and -2 log likelihood there, on both sides of x[i] to where it is out of the question. tries: exposure and readout
     to begin with, beside those of the step before."""
     free, n = np.delete(np.arange(len(x)), i), len(model.bands)
@@ -324,10 +181,21 @@ def _along(model: _Model, x: np.ndarray, i: int, sigma_s: float, variance: float
     return delays, (costs - costs.min()) / variance
 
 
-def _gap_s(at_s: np.ndarray, flashes: Flashes, delay_s: float) -> float:
-    """The longest part of a wall's frame in which no exposure has its middle: camera and wall run in step, or nearly."""
-    middle_s = at_s - delay_s
-    since = np.sort(np.mod(middle_s - flashes.edges_s[np.searchsorted(flashes.edges_s, middle_s) - 1], flashes.period_s))
+def _unseen(model: Model, x: np.ndarray) -> tuple[float, float]:
+    """The part of the wall's frame that no exposure of no line has its middle in, and the sigma that this makes. A camera in step
+    with the wall: the whole frame, whatever its lines tell."""
+    flashes, (exposure_s, readout_s) = model.flashes, x[len(model.bands) :][:2]
+    if _gap_s(model.at_s - x[0], flashes) > WHOLE_GAP * flashes.period_s:
+        return flashes.period_s, flashes.period_s / math.sqrt(12)
+    lines_s = max((wall.y for wall in model.bands), key=np.ptp) * readout_s
+    gap_s = _gap_s((model.at_s[:, None] + lines_s).ravel() - x[0], flashes)
+    return gap_s, IN_STEP * gap_s * min(1.0, gap_s / exposure_s) ** 4
+
+
+def _gap_s(middle_s: np.ndarray, flashes: Flashes) -> float:
+    """The longest part of a wall's frame in which none of these instants lies."""
+    inside = middle_s[(middle_s > flashes.edges_s[0]) & (middle_s < flashes.edges_s[-1])]
+    since = np.sort(np.mod(inside - flashes.edges_s[np.searchsorted(flashes.edges_s, inside) - 1], flashes.period_s))
     return float(np.diff(np.append(since, since[0] + flashes.period_s)).max())
 
 
@@ -341,9 +209,9 @@ def interval(delays: np.ndarray, deviance: np.ndarray) -> tuple[float, float, fl
     return mean, sigma, float(fine[np.searchsorted(share, 0.025)]), float(fine[np.searchsorted(share, 0.975)])
 
 
-def _check_clock(model: _Model, x: np.ndarray, video: Brightness, variance: float) -> None:
+def _check_clock(model: Model, x: np.ndarray, video: Brightness, variance: float) -> None:
     """Frames that were dropped, and whose instants close up over the gap: parts of the video are then late by whole frames."""
-    walls, offsets = len(model.bands), np.linspace(-1.5, 1.5, 31) * video.period_s
+    walls, offsets = len(model.bands), np.linspace(-6, 6, 61) * video.period_s
     costs = []
     for off in offsets:
         there = x.copy()

@@ -20,7 +20,7 @@ from ledvolume.errors import CalibrationError
 
 FEWEST_STEPS = 48
 GRID_S = 0.005
-EXPLAINED = 0.5  # of the picture's motion: less is another camera's, or another time's
+EXPLAINED = 0.7  # of the picture's motion: less is another camera's, or another time's
 NEXT_BEST = 1.5  # of what the best offset leaves over: another one that leaves no more is as good, the motion repeats itself
 APART_S = 0.1
 TURN_DEG = 5.0
@@ -131,7 +131,7 @@ def _told(motion: ImageMotion, at_s: np.ndarray, known: np.ndarray, track: _Trac
 def _explained(motion: ImageMotion, at_s: np.ndarray, known: np.ndarray, track: _Track, offset: float) -> float:
     """Share of right, down and turn, each in its own units, that goes with the tracker."""
     used = known & _inside(at_s, track, offset, 0.0)
-    if used.sum() < FEWEST_STEPS:
+    if used.sum() < max(FEWEST_STEPS, known.sum() / 2):
         return 0.0
     spread = (motion.steps[used, :3] ** 2).sum(0) + 1e-12
     left = (_left_over(motion, at_s, used, track, offset)[:, :3] ** 2).sum(0)

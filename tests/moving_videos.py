@@ -1,16 +1,15 @@
 """Videos of a textured wall from a camera that is panned and tilted by hand, with the track of its tracker: the truth is known."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from fractions import Fraction
 
-import av
 import cv2
 import numpy as np
 
 from ledvolume.camera import CameraSample
 from ledvolume.pose import Pose, pan_tilt_roll, rotation_matrix
 
-WIDTH, HEIGHT, FOCAL_PX, BLOCKS = 320, 180, 300.0, 15
-CV_FROM_CAMERA = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+WIDTH, HEIGHT, FOCAL_PX, PX_PER_M, BLOCKS = 320, 180, 300.0, 300.0, 15
 
 
 class HandHeld:
@@ -29,7 +28,9 @@ class HandHeld:
         return Pose(pan_tilt_roll(*np.radians([pan, tilt, roll])), (float(x), float(y), float(z)))
 
 
-def track_of(move: HandHeld, seconds: float, hertz: float, latency_s: float, origin_ns: int, seed: int) -> tuple[CameraSample, ...]:
+def track_of(
+    move: HandHeld, seconds: float, hertz: float, latency_s: float, origin_ns: int, seed: int
+) -> tuple[CameraSample, ...]:
     """What a tracker sends whose stamps are late by latency_s, with noise of 0.2 mm and 0.01°; it sits askew on the camera."""
     random, tracker = np.random.default_rng(seed), Pose(pan_tilt_roll(1.1, -0.4, 0.3), (0.1, -0.05, 0.2))
     samples = []
@@ -40,30 +41,23 @@ def track_of(move: HandHeld, seconds: float, hertz: float, latency_s: float, ori
     return tuple(samples)
 
 
-def write_moving_video(
-    file: Path, move: HandHeld, rate: float, seconds: float, begins_s: float, readout_s: float, seed: int, noise: float = 0.01
-) -> None:
-    """begins_s: the instant at which the first frame's middle line is exposed."""
+def moving_pictures(
+    move: HandHeld, rate: Fraction, seconds: float, begins_s: float, readout_s: float, seed: int, noise: float = 0.01
+) -> Iterator[np.ndarray]:
+    """(H, W) uint8. begins_s: the instant at which the first frame's middle line is exposed."""
     random = np.random.default_rng(seed)
     texture = cv2.GaussianBlur(random.random((1600, 2400)).astype(np.float32), (0, 0), 4)
     texture = np.clip((texture - texture.mean()) / texture.std() * 0.18 + 0.45, 0, 1)
     x, y = np.meshgrid(np.arange(WIDTH) + 0.5 - WIDTH / 2, np.arange(HEIGHT) + 0.5 - HEIGHT / 2)
     directions = np.stack([x / FOCAL_PX, np.ones_like(x), -y / FOCAL_PX], -1)
-    with av.open(str(file), "w") as video:
-        stream = video.add_stream("libx264", rate=rate, options={"crf": "23", "preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for k in range(int(seconds * float(rate))):
-            points = np.empty((HEIGHT, WIDTH, 2), np.float32)
-            for rows in np.array_split(np.arange(HEIGHT), BLOCKS):
-                line = (rows.mean() + 0.5) / HEIGHT - 0.5
-                pose = move.pose(begins_s + k / float(rate) + line * readout_s)
-                rays = directions[rows] @ rotation_matrix(pose.wxyz).T
-                far = (4.0 - pose.position_m[1]) / rays[..., 1]
-                points[rows, :, 0] = 1200 + 75 * FOCAL_PX / 75 * (rays[..., 0] * far + pose.position_m[0])
-                points[rows, :, 1] = 800 - 75 * FOCAL_PX / 75 * (rays[..., 2] * far + pose.position_m[2])
-            picture = cv2.remap(texture, points[..., 0], points[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-            picture = np.clip(picture + noise * random.normal(size=picture.shape), 0, 1)
-            frame = av.VideoFrame.from_ndarray(np.repeat(np.rint(picture * 255).astype(np.uint8)[..., None], 3, 2), "rgb24")
-            frame.pts = k
-            video.mux(stream.encode(frame))
-        video.mux(stream.encode())
+    for k in range(int(seconds * rate)):
+        points = np.empty((HEIGHT, WIDTH, 2), np.float32)
+        for rows in np.array_split(np.arange(HEIGHT), BLOCKS):
+            line = (rows.mean() + 0.5) / HEIGHT - 0.5
+            pose = move.pose(begins_s + k / float(rate) + line * readout_s)
+            rays = directions[rows] @ rotation_matrix(pose.wxyz).T
+            far_m = (4.0 - pose.position_m[1]) / rays[..., 1]
+            points[rows, :, 0] = 1200 + PX_PER_M * (rays[..., 0] * far_m + pose.position_m[0])
+            points[rows, :, 1] = 800 - PX_PER_M * (rays[..., 2] * far_m + pose.position_m[2])
+        picture = cv2.remap(texture, points[..., 0], points[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        yield np.rint(np.clip(picture + noise * random.normal(size=picture.shape), 0, 1) * 255).astype(np.uint8)

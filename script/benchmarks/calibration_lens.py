@@ -12,7 +12,7 @@ from calibration.lens import Look, chosen_order, fitted
 from measure import ROOT, Row
 
 sys.path.append(str(ROOT / "tests"))
-from boards import grid_mm, poses_around, seen  # noqa: E402  (a camera that is known)
+from boards import grid_mm, poses_around, seen
 
 PHOTOGRAPHS = ROOT / "tests" / "data" / "chessboard_left"
 OPENCV_FX, OPENCV_WINDOW_PX = 535.92, 11  # left_intrinsics.yml; of its sample program
