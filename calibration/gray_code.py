@@ -22,14 +22,15 @@ from ledvolume.stage import Surface
 
 MATCHES = 3000  # windows that a wall that fills the picture is cut into
 LEAST_WINDOW_PX = 16
-WINDOW_PITCHES = 3.0  # a window has some edges in it, also where LED pixels are large
+WINDOW_PITCHES = 4.0  # a window has some edges in it, also where LED pixels are large
 BLUR_PITCHES, LEAST_BLUR_PX, MOST_BLUR_PX = 0.45, 0.8, 12.0
 CONTRAST_FLOOR, CONTRAST_SHARE = 3 / 255, 0.08  # of white over black: at least so much, and so much of what is usual here
+BORDER_BLURS = 4.0  # nearer to the lit wall's border an edge has more light on one side, and moves
 SURE = 0.15  # |d| that is a bit
 RESOLVED = 0.3  # mean |d| of stripes that the camera resolves; a period of 4.5 px has it
 OPPOSITE = 0.6  # share of the lit pixels on which a wide stripe and its negative differ
 MOST_EDGES = 300  # per window and direction
-BEND_PRIOR_PX = 1.0  # how far a quadratic may bend from its tangent within half a window
+BEND_PER_PX = 1e-3  # half a window of h px bends from its tangent by some h² times this: steep views, distortion
 WIDE_SPREAD_PX = 0.6  # edges that lie about the fit by more say that some bits are wrong
 JUMP_SHARE, MOST_JUMPS = 0.04, 0.03
 
@@ -78,15 +79,20 @@ class _Lit:
         self.blur(1.5)
 
     def blur(self, sigma_px: float) -> None:
-        """How far d is averaged from now on. Dark gaps count little, but a dark paint that is lit evenly counts as any other:
-        weights c² / (c² + least²), else d's zero would move toward what is brighter."""
+        """How far d is averaged from now on. Weighted by the light itself within an LED pixel, so that an emitter's middle
+        counts and its rim does not, whatever moiré makes of it; but paint that is lit is as good as paint that is bright."""
         self.sigma_px = sigma_px
-        self._weight = self.contrast / (self.contrast**2 + self.least**2)
-        self._sum = cv2.GaussianBlur(self._weight * self.contrast, (0, 0), sigma_px)
         self.mask = cv2.GaussianBlur(self.contrast, (0, 0), sigma_px) > self.least
         if self.here is not None:
             self.mask &= self.here
+        mask = self.mask.astype(np.float32)
+        share = np.maximum(cv2.GaussianBlur(mask, (0, 0), 2 * sigma_px), 1e-3)
+        about = cv2.GaussianBlur(self.contrast * mask, (0, 0), 2 * sigma_px) / share
+        self._weight = 1 / np.maximum(about, self.least)
+        self._sum = cv2.GaussianBlur(self._weight * self.contrast, (0, 0), sigma_px)
         self._sum[~self.mask] = 1.0
+        size = 2 * round(BORDER_BLURS * sigma_px) + 1
+        self.inner = cv2.erode(self.mask.astype(np.uint8), np.ones((size, size), np.uint8), borderValue=1) > 0
 
     @property
     def any(self) -> bool:
@@ -124,7 +130,7 @@ def _edges(read: Callable[[str], np.ndarray], surface: Surface, axis: int, lit: 
     """All edges of one direction's stripes that are resolved."""
     letter, size = "xy"[axis], surface.resolution_px[axis]
     count = patterns.bits(size)
-    number, parity, sure = np.zeros(lit.mask.shape, np.int32), np.zeros(lit.mask.shape, bool), lit.mask.copy()
+    number, parity, sure = np.zeros(lit.mask.shape, np.int32), np.zeros(lit.mask.shape, bool), lit.inner.copy()
     pieces, beyond = [], 0
     for k in range(count):
         name, step = f"gray/{letter}/{k}", 2 ** (count - 1 - k)
@@ -271,7 +277,7 @@ def _fit(edges: _Edges, window: np.ndarray, count: int, middle: np.ndarray, half
         for i in range(6):
             right[:, i] = np.bincount(window, w * rows[:, i] * value, count)
         typical = np.maximum(np.bincount(window, w, count), 1e-9)
-        bend = 1e6 if step == 0 else (scale / (BEND_PRIOR_PX * per_px)) ** 2
+        bend = 1e6 if step == 0 else (scale / (BEND_PER_PX * half**2 * per_px)) ** 2
         ridge = np.zeros((count, 6))
         ridge[:, 3:] = (typical / np.maximum(number, 1) * bend)[:, None]
         ridge[:, :3] = 1e-9 * typical[:, None]

@@ -33,8 +33,9 @@ def judged(led_px: np.ndarray, picture_px: np.ndarray, sigma_px: np.ndarray) -> 
     if count <= LEAST_NEIGHBOURS:
         return Judged(sigma_px, is_lonely, is_off)
     weak = np.zeros(count)  # 0: fully believed as a neighbour
+    bend = np.inf
     for _ in range(PASSES):
-        from_neighbours, own, known = _off(led_px, picture_px, sigma_px, weak)
+        from_neighbours, own, known, bend = _off(led_px, picture_px, sigma_px, weak, bend)
         is_lonely = ~known
         expected = np.sqrt(own**2 + sigma_px**2)
         off = np.linalg.norm(from_neighbours, axis=1) / expected
@@ -48,29 +49,34 @@ def judged(led_px: np.ndarray, picture_px: np.ndarray, sigma_px: np.ndarray) -> 
 
 
 def _off(
-    led_px: np.ndarray, picture_px: np.ndarray, sigma_px: np.ndarray, weak: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How far each match is from what its neighbours say (n, 2), the sigma of what they say (n,), and whether enough say it."""
+    led_px: np.ndarray, picture_px: np.ndarray, sigma_px: np.ndarray, weak: np.ndarray, bend: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """How far each match is from what its neighbours say (n, 2), the sigma of what they say (n,), whether enough say it.
+
+    bend: second derivatives of the picture that are usual here, picture px per LED px²; handed on, better known. At a border,
+    where the neighbours lie on one side, it keeps the quadratic from going astray, and so from excusing what is off.
+    """
     count = len(led_px)
     distance, near = cKDTree(led_px).query(led_px, min(NEIGHBOURS + 1, count))
     distance, near = distance[:, 1:], near[:, 1:]
-    reach = LONELY * np.median(distance[:, min(3, distance.shape[1] - 1)])
-    heard = distance <= reach
-    known = heard.sum(1) >= LEAST_NEIGHBOURS
-    size = np.maximum(np.where(heard, distance, 0).max(1), 1e-9)[:, None]
-    d = (led_px[near] - led_px[:, None]) / size[..., None]
+    heard = distance <= LONELY * np.median(distance[:, min(3, distance.shape[1] - 1)])
+    number = heard.sum(1)
+    known = number >= LEAST_NEIGHBOURS
+    size = np.maximum(np.where(heard, distance, 0).max(1), 1e-9)
+    d = (led_px[near] - led_px[:, None]) / size[:, None, None]
     x, y = d[..., 0], d[..., 1]
     design = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
     weight = heard * np.exp(-2 * (d**2).sum(-1)) / (sigma_px[near] * (1 + weak[near])) ** 2
-    normal = np.einsum("nki,nk,nkj->nij", design, weight, design)
-    # with few neighbours no bend: as if it were known to be 0 within what a tenth of the neighbours' weight says
-    few = np.where(heard.sum(1) < 10, 1e6, 1e-3) * np.maximum(weight.sum(1), 1e-12)
-    normal += few[:, None, None] * np.diag([0, 0, 0, 1, 1, 1]) + 1e-9 * np.maximum(weight.sum(1), 1e-12)[:, None, None] * np.eye(
-        6
-    )
+    ridge = np.full((count, 6), 1e-9) * np.maximum(weight.sum(1), 1e-12)[:, None]
+    ridge[:, 3:] += (1 / np.maximum(bend * size**2, 1e-9) ** 2)[:, None]
+    normal = np.einsum("nki,nk,nkj->nij", design, weight, design) + ridge[..., None] * np.eye(6)
+    beside = picture_px[near] - picture_px[:, None]
+    terms = np.linalg.solve(normal, np.einsum("nki,nk,nkc->nic", design, weight, beside))
     of_middle = np.linalg.solve(normal, np.broadcast_to(np.eye(6)[:, :1], (count, 6, 1)))[..., 0]
-    taken = np.einsum("ni,nki,nk->nk", of_middle, design, weight)  # what each neighbour has to say in the prediction
-    taken_off = picture_px[near] - picture_px[:, None]
-    said = np.einsum("nk,nkc->nc", taken, taken_off)
-    own = np.sqrt(np.einsum("nk,nk->n", taken**2, np.where(heard, sigma_px[near], 0) ** 2))
-    return -said, own, known
+    said_by = np.einsum("ni,nki,nk->nk", of_middle, design, weight)  # how much of each neighbour is in the prediction
+    own = np.sqrt(np.einsum("nk,nk->n", said_by**2, np.where(heard, sigma_px[near], 0) ** 2))
+    surrounded = known & (number > 12) & (np.linalg.norm((heard[..., None] * d).sum(1), axis=1) < 0.2 * number)
+    if surrounded.any():
+        bends = np.abs(terms[surrounded, 3:]) / size[surrounded, None, None] ** 2
+        bend = 3 * float(np.median(bends.max((1, 2))))
+    return -terms[:, 0], own, known, bend

@@ -52,7 +52,7 @@ class Camera:
         return cv2.getPerspectiveTransform(np.float32([(0, 0), (w, 0), (w, h), (0, h)]), np.float32(self.walls[surface]))
 
     def _seen(self, surface: Surface) -> tuple[np.ndarray, np.ndarray]:
-        """Flat indices of the LED pixels that the sub-samples see, and whether they see its emitter."""
+        """Flat indices of the LED pixels that the sub-samples see, and how much of its emitter they see."""
         width, height = self.resolution_px
         x, y = np.meshgrid(*((np.arange(n * SAMPLES) + 0.5) / SAMPLES for n in (width, height)))
         half = np.hypot(width, height) / 2
@@ -64,9 +64,18 @@ class Camera:
         led = cv2.perspectiveTransform(u.reshape(1, -1, 2), np.linalg.inv(self._homography(surface))).reshape(u.shape)
         w, h = surface.resolution_px
         inside = (led >= 0).all(-1) & (led[..., 0] < w) & (led[..., 1] < h)
-        lit = inside & (np.abs(led % 1 - 0.5) <= self.emitter / 2).all(-1)
+        lit = inside * self._share(led[..., 0], 1) * self._share(led[..., 1], 0)
         index = np.where(inside, np.floor(led[..., 1]) * w + np.floor(led[..., 0]), 0).astype(np.int32)
-        return index, lit
+        return index, lit.astype(np.float32)
+
+    def _share(self, led: np.ndarray, axis: int) -> np.ndarray:
+        """Of a sub-sample's side, what emitters light."""
+        half = np.maximum(np.abs(np.gradient(led, axis=axis)), 1e-3) / 2
+        start, end = (
+            np.floor(t) * self.emitter + np.clip(t % 1 - (1 - self.emitter) / 2, 0, self.emitter)
+            for t in (led - half, led + half)
+        )
+        return (end - start) / (2 * half)
 
     def _light(self, name: str, seen: dict) -> np.ndarray:
         """On the sensor, of a pixel, 1 = clips: blurred before it is sampled."""
