@@ -142,16 +142,36 @@ def _charuco(picture: np.ndarray, board: Board):
 
 
 def _apriltags(picture: np.ndarray, board: Board):
-    found, ids, _ = cv2.aruco.ArucoDetector(_dictionary(board)).detectMarkers(picture)
-    known = [] if ids is None else [i for i, tag in enumerate(ids.ravel()) if tag < board.across * board.down]
+    found, ids = tags_in(picture, board.dictionary)
+    known = [i for i, tag in enumerate(ids) if tag < board.across * board.down]
     if not known:
         return NotFound("no-board", f"no tag of {board.dictionary} with a number below {board.across * board.down}")
     if len(known) * 4 < FEWEST["apriltags"]:
         return NotFound("few-corners", f"{len(known)} tags, 3 are needed")
-    picture_px = np.concatenate([found[i].reshape(4, 2) for i in known]).astype(np.float32)
-    tags = ids.ravel()[known]
+    picture_px = np.concatenate([found[i] for i in known]).astype(np.float32)
+    tags = ids[known]
     readings = [_tag_corners(board, tags, first, is_from_top) for first in range(4) for is_from_top in (True, False)]
     return min(readings, key=lambda board_mm: _off_plane(board_mm, picture_px)), picture_px
+
+
+def tags_in(picture: np.ndarray, dictionary: str) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (n, 4, 2), as OpenCV counts, and numbers (n,) of all tags of a dictionary's name.
+
+    AprilTag's own lines through the edges say where corners are, as its library does; narrow tags that it misses are added from
+    OpenCV's contours.
+    """
+    tags = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, dictionary))
+    corners, numbers = np.empty((0, 4, 2), np.float32), np.empty(0, int)
+    for refinement in (cv2.aruco.CORNER_REFINE_APRILTAG, cv2.aruco.CORNER_REFINE_CONTOUR):
+        parameters = cv2.aruco.DetectorParameters()
+        parameters.cornerRefinementMethod = refinement
+        parameters.perspectiveRemovePixelPerCell = 8  # 4 reads small tags wrong
+        seen, ids, _ = cv2.aruco.ArucoDetector(tags, parameters).detectMarkers(picture)
+        for tag, number in zip(seen, [] if ids is None else ids.ravel()):
+            tag = tag.reshape(4, 2)
+            if not any(np.linalg.norm(other.mean(0) - tag.mean(0)) < np.ptp(tag, 0).max() / 2 for other in corners):
+                corners, numbers = np.concatenate([corners, tag[None]]), np.append(numbers, number)
+    return corners, numbers
 
 
 def _tag_corners(board: Board, tags: np.ndarray, first: int, is_from_top: bool) -> np.ndarray:

@@ -4,6 +4,7 @@ from benchmarks import (
     calibration_exchange,
     calibration_latency,
     calibration_lens,
+    calibration_photographs,
     calibration_picture,
     calibration_pixels,
     calibration_solve,
@@ -12,6 +13,7 @@ from benchmarks import (
 MEASUREMENTS = (
     *calibration_solve.MEASUREMENTS,
     *calibration_pixels.MEASUREMENTS,
+    *calibration_photographs.MEASUREMENTS,
     *calibration_lens.MEASUREMENTS,
     *calibration_picture.MEASUREMENTS,
     *calibration_exchange.MEASUREMENTS,
