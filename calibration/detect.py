@@ -1,134 +1,164 @@
-"""The photographs of one view → View: every surface's matches, judged by their neighbours, spread evenly over the picture.
+"""Photographs of one view → matches: which patterns there are, which surfaces to look for, what is wrong with the set. Pure.
 
-Dots are read from each of a view's dot pictures alone. A Gray code is read surface by surface: the pictures of `surface/NAME`
-say where each is. What is not believed is counted by reason; what cannot be this stage's wall is a CalibrationError.
+Gray code before dots, where a view has both. What gray_code and dots find is judged by its neighbours on the wall: what lies
+off is thrown away, and sigmas are what they are seen to be. See docs/calibration.md for what the reasons mean.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
+import cv2
 import numpy as np
 
-from calibration import dots, gray_code, neighbours
+from calibration import dots, gray_code
 from calibration.gray_code import Found
+from calibration.neighbours import judged
 from calibration.picture_check import luminance
-from calibration.picture_sources import read_picture
 from calibration.session import Matches, Shot, View
+from calibration.tracker_samples import MOVED_DEG, MOVED_MM, spread
 from ledvolume import patterns
 from ledvolume.errors import CalibrationError
 from ledvolume.pose import Pose, canonical
 from ledvolume.stage import Surface
 
-MOST_MATCHES = 2000  # of one surface in one view: more say nothing new
-LIT_BY_ONE = 0.5  # share of white's light that `surface/NAME` gives where the surface is
-STAYED_MM, STAYED_DEG = 10.0, 0.5  # how far a tracker's samples of one view may lie apart
-FEWEST = 12  # matches of a view; fewer place no camera
+MOST_MATCHES = 4000  # per view; more do not tell more, and a solve takes longer
+HERE_BLUR_PX = 2.0
+SAME_CONTRAST = 0.5  # of white over black: where a surface is alone, it is at least so bright
 
 
-def view_of(shots: Sequence[Shot], surfaces: Sequence[Surface], folder: Path) -> View:
-    """What the pictures of one view show. Raises CalibrationError."""
-    view = shots[0].view
-    files = {shot.pattern: folder / shot.picture for shot in shots}
-    sizes: dict[tuple[int, int], str] = {}
+def by_view(shots: Sequence[Shot]) -> dict[str, dict[str, Shot]]:
+    """View → pattern → shot; of pictures that were taken again, the last."""
+    views: dict[str, dict[str, Shot]] = {}
+    for shot in shots:
+        views.setdefault(shot.view, {})[shot.pattern] = shot
+    return views
 
-    @lru_cache(maxsize=4)
-    def read(pattern: str) -> np.ndarray:
-        picture = luminance(read_picture(files[pattern]).pixels)
-        sizes.setdefault(picture.shape, pattern)
-        if len(sizes) > 1:
-            said = ", ".join(f"{width} × {height} ({files[name].name})" for (height, width), name in sizes.items())
-            raise CalibrationError(f"view {view}: pictures of several sizes: {said}; expected one camera, not turned")
-        return picture
 
-    by_dots = [name for name in files if name.partition("/")[0] == "dots"]
-    if not by_dots and "white" not in files:
-        raise CalibrationError(
-            f"view {view}: has {', '.join(files)}; expected a picture of dots, or a Gray code's with its white"
-        )
-    found = [_dots_in(read(name), name, surfaces) for name in by_dots] or [_gray_in(read, files, surfaces, view)]
-    thrown, matches = Counter(), []
-    for surface, of_surface in zip(surfaces, zip(*found)):
-        kept = _believed(_joined(of_surface), thrown)
-        if len(kept.led_px):
-            matches.append(Matches(surface.name, kept.led_px, kept.picture_px, kept.sigma_px))
-    count = sum(len(m.led_px) for m in matches)
-    if count < FEWEST:
-        reasons = ", ".join(f"{reason} {n}" for reason, n in thrown.most_common()) or "nothing there"
-        raise CalibrationError(f"view {view}: {count} LED pixels found, expected {FEWEST} at least: {reasons}")
-    [(height, width)] = sizes
-    first = shots[0]
+def view_of(shots: Mapping[str, Shot], pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) -> View:
+    """Pattern → shot and pattern → picture, (H, W) or (H, W, 3) integers, of one view. Raises CalibrationError."""
+    matches, thrown = matches_of(pictures, surfaces)
+    first = next(iter(shots.values()))
+    height, width = next(iter(pictures.values())).shape[:2]
     return View(
-        view, (width, height), tuple(matches), first.camera_id, _where(shots), first.lens_state, first.zoom_encoder,
-        first.focus_encoder, dict(+thrown),
+        first.view, (width, height), matches, first.camera_id, _sample([shot.world_from_tracker for shot in shots.values()]), first.lens_state,
+        first.zoom_encoder, first.focus_encoder, dict(thrown),
     )  # fmt: skip
 
 
-def _dots_in(picture: np.ndarray, name: str, surfaces: Sequence[Surface]) -> list[Found]:
-    pitch = name.partition("/")[2]
-    return dots.found(picture, list(surfaces), [int(pitch) if pitch else patterns.dots_pitch(s) for s in surfaces])
+def matches_of(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) -> tuple[tuple[Matches, ...], Counter]:
+    """Pattern → picture, from one place → matches of every surface that is seen; how many were thrown away, by reason.
 
-
-def _gray_in(read: Callable[[str], np.ndarray], files: dict[str, Path], surfaces: Sequence[Surface], view: str) -> list[Found]:
-    """Surfaces of which no picture says where they are cannot be told from the only one that is there."""
-    needed = {name for surface in surfaces for name in patterns.series(surface)}
-    if len(surfaces) == 1:
-        needed.discard(f"surface/{surfaces[0].name}")
-    if missing := sorted(needed - files.keys()):
+    Raises CalibrationError for pictures that are no such set: one missing, of different size, in wrong order, of another wall.
+    """
+    sizes = {picture.shape[:2] for picture in pictures.values()}
+    if len(sizes) > 1:
+        told = ", ".join(sorted(f"{width} × {height}" for height, width in sizes))
+        raise CalibrationError(f"pictures of one view have {len(sizes)} sizes, {told}: one camera, one setting, not turned")
+    coded = [name for name in pictures if name.split("/")[0] == "dots"]
+    if any(name.startswith("gray/") for name in pictures):
+        found = _gray(pictures, surfaces)
+    elif coded:
+        found = [(surface, f) for name in coded for surface, f in zip(surfaces, _dots(pictures[name], name, surfaces))]
+    else:
+        raise CalibrationError(f"expected pictures of the Gray code or of dots, got {', '.join(sorted(pictures)) or 'none'}")
+    kept, thrown = [], Counter()
+    for surface, f in found:
+        thrown += f.thrown_away
+        if not len(f.led_px):
+            continue
+        verdict = judged(f.led_px, f.picture_px, f.sigma_px)
+        thrown["lonely"] += int(np.count_nonzero(verdict.is_lonely))
+        thrown["off the neighbours' fit"] += int(np.count_nonzero(verdict.is_off & ~verdict.is_lonely))
+        good = ~verdict.is_lonely & ~verdict.is_off
+        if good.any():
+            kept.append(Matches(surface.name, f.led_px[good], f.picture_px[good], verdict.sigma_px[good]))
+    if not kept:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in (+thrown).items())
         raise CalibrationError(
-            f"view {view}: {len(missing)} of {len(needed)} pictures of the Gray code are missing: {', '.join(missing[:6])}"
-            f"{', …' if len(missing) > 6 else ''}"
+            f"no LED pixel was found ({reasons or 'nothing is lit'}): does the wall show the pattern, is it sharp?"
         )
+    return _thinned(kept, next(iter(sizes))), +thrown
+
+
+def _gray(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) -> list[tuple[Surface, Found]]:
+    alone = {surface.name: f"surface/{surface.name}" for surface in surfaces}
+    unknown = [name for name in pictures if name.startswith("surface/") and name not in alone.values()]
+    if unknown:
+        raise CalibrationError(
+            f"{', '.join(unknown)}: no such surface in the show, which has {', '.join(alone)}: another show's?"
+        )
+    shown = [surface for surface in surfaces if alone[surface.name] in pictures]
     if len(surfaces) == 1:
-        return [gray_code.found(read, surfaces[0])]
-    black, white = read("black"), read("white")
-    half = LIT_BY_ONE * np.maximum(white - black, gray_code.CONTRAST_FLOOR)
-    return [gray_code.found(read, s, read(f"surface/{s.name}") - black > half) for s in surfaces]
+        shown = list(surfaces)
+    elif not shown:
+        told = ", ".join(alone.values())
+        raise CalibrationError(f"of {len(surfaces)} surfaces none was photographed alone, expected {told}: which is where?")
+    wanted = [name for surface in shown for name in patterns.series(surface) if not name.startswith("surface/")]
+    missing = [name for name in dict.fromkeys(wanted) if name not in pictures]
+    if missing:
+        told = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
+        raise CalibrationError(f"pictures are missing from the series: {told}. Take the view again, or name what they show")
+
+    def read(name: str) -> np.ndarray:
+        return luminance(pictures[name])
+
+    white, black = read("white"), read("black")
+    if float(np.mean(black > white + 0.05)) > max(float(np.mean(white > black + 0.05)), 0.01):
+        raise CalibrationError(
+            "black is brighter than white: the pictures are not in the order of the patterns, or one is missing"
+        )
+    contrast = cv2.GaussianBlur(white - black, (0, 0), HERE_BLUR_PX)
+    found = []
+    for surface in shown:
+        here = None
+        if len(surfaces) > 1:
+            here = cv2.GaussianBlur(read(alone[surface.name]) - black, (0, 0), HERE_BLUR_PX) > SAME_CONTRAST * contrast
+        found.append((surface, gray_code.found(read, surface, here)))
+    return found
 
 
-def _joined(found: Sequence[Found]) -> Found:
-    """Of several pictures of one surface."""
-    arrays = (np.concatenate([getattr(f, name) for f in found]) for name in ("led_px", "picture_px", "sigma_px"))
-    return Found(*arrays, sum((f.thrown_away for f in found), Counter()))
+def _dots(picture: np.ndarray, name: str, surfaces: Sequence[Surface]) -> list[Found]:
+    _, _, pitch = name.partition("/")
+    patterns.check(name)
+    return dots.found(luminance(picture), list(surfaces), [int(pitch) if pitch else patterns.dots_pitch(s) for s in surfaces])
 
 
-def _believed(found: Found, thrown: Counter) -> Found:
-    """Those that agree with their neighbours, evenly spread. What is left out for disbelief is counted."""
-    judged = neighbours.judged(found.led_px, found.picture_px, found.sigma_px)
-    thrown.update(found.thrown_away)
-    thrown["lonely"] += int(np.count_nonzero(judged.is_lonely))
-    thrown["off the neighbours' fit"] += int(np.count_nonzero(judged.is_off & ~judged.is_lonely))
-    good = np.flatnonzero(~judged.is_lonely & ~judged.is_off)
-    kept = good[_spread(found.picture_px[good], judged.sigma_px[good])]
-    return Found(found.led_px[kept], found.picture_px[kept], judged.sigma_px[kept], Counter())
+def _thinned(kept: list[Matches], size: tuple[int, int]) -> tuple[Matches, ...]:
+    """The best of every cell of the picture, if there are too many; cells grow until few enough are left."""
+    count, cell_px = sum(len(m.led_px) for m in kept), 4.0
+    while count > MOST_MATCHES:
+        cell_px *= 1.2
+        across = size[1] // cell_px + 1
+        thin = []
+        for m in kept:
+            cell = np.floor(m.picture_px[:, 1] / cell_px) * across + np.floor(m.picture_px[:, 0] / cell_px)
+            order = np.lexsort((m.sigma_px, cell))
+            first = order[np.diff(cell[order], prepend=-1) > 0]
+            thin.append(Matches(m.surface, m.led_px[first], m.picture_px[first], m.sigma_px[first]))
+        count = sum(len(m.led_px) for m in thin)
+        if count <= MOST_MATCHES:
+            return tuple(thin)
+    return tuple(kept)
 
 
-def _spread(picture_px: np.ndarray, sigma_px: np.ndarray) -> np.ndarray:
-    """Indices of at most MOST_MATCHES matches: the surest of every square of the picture, squares as large as need be."""
-    side_px = 1.0
-    while True:
-        square = np.floor(picture_px / side_px).astype(np.int64) @ np.array([1, 1 << 32])
-        if len(np.unique(square)) <= MOST_MATCHES:
-            order = np.lexsort((sigma_px, square))
-            _, first = np.unique(square[order], return_index=True)
-            return np.sort(order[first])
-        side_px *= 1.25
-
-
-def _where(shots: Sequence[Shot]) -> Pose | None:
-    """The mean of the tracker's samples. Raises CalibrationError if the camera moved while its pictures were taken."""
-    poses = [shot.world_from_tracker for shot in shots if shot.world_from_tracker is not None]
-    if not poses:
+def _sample(poses: Sequence[Pose | None]) -> Pose | None:
+    """The mean of what the tracker said while the view's pictures were taken. Raises CalibrationError if it moved."""
+    known = [pose for pose in poses if pose is not None]
+    if not known:
         return None
-    positions_m, turns = np.array([p.position_m for p in poses]), np.array([p.wxyz for p in poses])
-    turns *= np.where(turns @ turns[0] < 0, -1, 1)[:, None]
-    middle_m, turn = positions_m.mean(0), turns.mean(0) / np.linalg.norm(turns.mean(0))
-    off_mm = 1000 * float(np.linalg.norm(positions_m - middle_m, axis=1).max())
-    off_deg = float(np.degrees(2 * np.arccos(np.clip(turns @ turn, -1, 1))).max())
-    if off_mm > STAYED_MM or off_deg > STAYED_DEG:
+    mm, degrees = spread(known)
+    if mm > MOVED_MM or degrees > MOVED_DEG:
         raise CalibrationError(
-            f"view {shots[0].view}: the camera moved while its pictures were taken, {off_mm:.0f} mm and {off_deg:.1f}° by the tracker; "
-            f"expected it to stand still, within {STAYED_MM:g} mm and {STAYED_DEG:g}°"
+            f"the tracker moved by {mm:.0f} mm and {degrees:.2f}° while its pictures were taken: take it again"
         )
-    return Pose(canonical(tuple(turn.tolist())), tuple(middle_m.tolist()))
+    turns = np.array([pose.wxyz for pose in known])
+    turn = (turns * np.sign(turns @ turns[0])[:, None]).mean(0)
+    place = np.mean([pose.position_m for pose in known], 0)
+    return Pose(canonical(tuple((turn / np.linalg.norm(turn)).tolist())), tuple(place.tolist()))
+
+
+def grey(pixels: np.ndarray) -> np.ndarray:
+    """(H, W) of the picture's own integers: its luminance."""
+    if pixels.ndim == 2:
+        return pixels
+    return np.round(luminance(pixels) * np.iinfo(pixels.dtype).max).astype(pixels.dtype)

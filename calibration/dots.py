@@ -26,6 +26,7 @@ STEP_WITHIN = 0.22  # of a step: how far a neighbour may be from where the last 
 LEAST_DOTS = 25  # in a lattice
 MOST_SEEDS = 1000
 CHANCE = 1e-5  # of taking a wrong part of a code
+LEAST_STEP_PX = 4.5  # dots that are nearer to one another run together
 WINDOW_STEPS = 0.2  # σ of the Gaussian under which a middle is found, in steps
 AGREE = 0.7  # share of a dot's neighbours (5 × 5) whose bits must be right
 TURNS = np.array(
@@ -49,11 +50,12 @@ class _Lattice(NamedTuple):
 
 
 class _Reading(NamedTuple):
-    """Dots that are known: surface, column and row (n, 3), about where (n, 2), how far from the next one (n,), and the others."""
+    """Dots that are known: surface, column and row (n, 3), about where (n, 2), the picture's steps per column and row in the
+    columns of (n, 2, 2), and how many others there are."""
 
     number: np.ndarray
     at_px: np.ndarray
-    step_px: np.ndarray
+    steps_px: np.ndarray
     thrown_away: Counter
 
 
@@ -93,9 +95,9 @@ def found(picture: np.ndarray, surfaces: list[Surface], pitches_px: list[int]) -
         raise CalibrationError(
             f"no rows of dots are to be seen, expected {names}: is the picture sharp, are dots 8 px apart or more?"
         )
-    number, at_px, step_px = (np.concatenate([getattr(r, field) for r in readings]) for field in ("number", "at_px", "step_px"))
+    number, at_px, steps_px = (np.concatenate([getattr(r, field) for r in readings]) for field in ("number", "at_px", "steps_px"))
     number, first = np.unique(number, axis=0, return_index=True)  # of a dot that is seen at several scales, the best scale's
-    middles, sigmas, clear = _middles(picture, at_px[first], step_px[first])
+    middles, sigmas, clear = _middles(picture, at_px[first], steps_px[first])
     thrown = best.thrown_away
     thrown["bits disagree"] += thrown.pop("unplaced", 0)
     thrown["clipped"] = int(np.count_nonzero(~clear))
@@ -109,7 +111,7 @@ def found(picture: np.ndarray, surfaces: list[Surface], pitches_px: list[int]) -
 def _read(picture: np.ndarray, sigma_px: float, codes: list[np.ndarray]) -> _Reading:
     """What is legible at one scale."""
     dots, thrown = _dots(picture, sigma_px), Counter()
-    pieces = [(np.empty((0, 3), int), np.empty((0, 2)), np.empty(0))]
+    pieces = [(np.empty((0, 3), int), np.empty((0, 2)), np.empty((0, 2, 2)))]
     thrown["lonely"] = len(dots.at_px)
     for lattice in _lattices(dots, sigma_px):
         thrown["lonely"] -= len(lattice.dots)
@@ -121,8 +123,11 @@ def _read(picture: np.ndarray, sigma_px: float, codes: list[np.ndarray]) -> _Rea
         good = _agreeing(lattice, number, codes[place.surface])
         thrown["bits disagree"] += int(np.count_nonzero(~good))
         at_px = dots.at_px[lattice.dots]
-        step_px = cKDTree(at_px).query(at_px, 2)[0][:, 1]
-        pieces.append((np.insert(number[good], 0, place.surface, axis=1), at_px[good], step_px[good]))
+        steps_px = _steps(number, at_px)
+        fine = np.linalg.svd(steps_px, compute_uv=False)[:, 1] < LEAST_STEP_PX
+        thrown["not resolved"] += int(np.count_nonzero(good & fine))
+        good &= ~fine
+        pieces.append((np.insert(number[good], 0, place.surface, axis=1), at_px[good], steps_px[good]))
     return _Reading(*(np.concatenate(field) for field in zip(*pieces)), thrown)
 
 
@@ -292,37 +297,58 @@ def _agreeing(lattice: _Lattice, number: np.ndarray, code: np.ndarray) -> np.nda
     return good
 
 
-def _middles(picture: np.ndarray, at_px: np.ndarray, step_px: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _steps(number: np.ndarray, at_px: np.ndarray) -> np.ndarray:
+    """(n, 2, 2): how far in the picture, down the rows, from a dot to the next of its row and of its column; 0 where neither
+    neighbour is known."""
+    low = number.min(0)
+    width, height = number.max(0) - low + 3
+    grid = np.full((height, width, 2), np.nan)
+    column, row = (number - low + 1).T
+    grid[row, column] = at_px
+    steps = []
+    for before, after in (
+        (grid[row, column - 1], grid[row, column + 1]),
+        (grid[row - 1, column], grid[row + 1, column]),
+    ):
+        both = np.stack([at_px - before, after - at_px])
+        known = np.isfinite(both)
+        steps.append(np.where(known, both, 0).sum(0) / np.maximum(known.sum(0), 1))
+    return np.stack(steps, -1)
+
+
+def _middles(picture: np.ndarray, at_px: np.ndarray, steps_px: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Middles of dots (n, 2), their sigma (n,) and whether they stand clear of their surroundings.
 
-    Centroids under a Gaussian that is centred on the dot (it moves until both agree): pixels that hold noise alone have
-    little to say. What the surroundings give, the rim half a step away, is taken off.
+    Centroids under a Gaussian that has the dot's own slant and is centred on it (it moves until both agree): pixels that
+    hold noise alone have little to say. What the surroundings give, the rim half a step away, is taken off.
     """
     height, width = picture.shape
     middles, sigmas, clear = at_px.copy(), np.full(len(at_px), np.inf), np.zeros(len(at_px), bool)
-    sizes = np.ceil(0.5 * step_px).astype(int) + 1
+    sizes = np.ceil(0.6 * np.linalg.norm(steps_px, axis=2).max(1)).astype(int) + 1
+    dots_from_picture = np.linalg.inv(steps_px)
     for n in np.unique(sizes):
         inside = (at_px >= n + 1).all(1) & (at_px < (width - n - 1, height - n - 1)).all(1)
         those = np.flatnonzero((sizes == n) & inside)
         corner = np.floor(at_px[those]).astype(int) - n
         px = np.arange(2 * n + 1)
         patch = picture[corner[:, 1, None, None] + px[:, None], corner[:, 0, None, None] + px]
-        step, x, y = step_px[those], *(at_px[those] - corner).T
+        x, y = (at_px[those] - corner).T
         for _ in range(12):
             dx, dy = px + 0.5 - x[:, None], px + 0.5 - y[:, None]
-            away2 = dx[:, None, :] ** 2 + dy[:, :, None] ** 2
-            rim = np.where(np.abs(away2**0.5 / step[:, None, None] - 0.5) < 0.1, patch, np.nan)
+            d = np.stack(np.broadcast_arrays(dx[:, None, :], dy[:, :, None]), -1)
+            away2 = (np.einsum("nij,nabj->nabi", dots_from_picture[those], d) ** 2).sum(-1)  # in steps
+            rim = np.where(np.abs(np.sqrt(away2) - 0.5) < 0.1, patch, np.nan)
             ground = np.nanmedian(rim, (1, 2))
-            weight = np.exp(-away2 / (2 * (WINDOW_STEPS * step[:, None, None]) ** 2)) * (away2 < (0.5 * step[:, None, None]) ** 2)
+            weight = np.exp(-away2 / (2 * WINDOW_STEPS**2)) * (away2 < 0.25)
             light = weight * (patch - ground[:, None, None])
             total = np.maximum(light.sum((1, 2)), 1e-9)
             # 2: the window pulls the centroid about half-way back to its own middle
-            x = x + np.clip(2 * (light * dx[:, None, :]).sum((1, 2)) / total, -0.5, 0.5)
-            y = y + np.clip(2 * (light * dy[:, :, None]).sum((1, 2)) / total, -0.5, 0.5)
+            moved = 2 * np.einsum("nab,nabi->ni", light, d) / total[:, None]
+            x, y = x + np.clip(moved[:, 0], -0.5, 0.5), y + np.clip(moved[:, 1], -0.5, 0.5)
         noise = np.maximum(1.4826 * np.nanmedian(np.abs(rim - ground[:, None, None]), (1, 2)), 0.3 / 255)
         peak = patch.max((1, 2)) - ground
         middles[those] = corner + np.stack([x, y], -1)
-        moved = np.hypot(*(middles[those] - at_px[those]).T)
-        clear[those] = (ground < 0.95) & (peak > CONTRAST_FLOOR) & (moved < 0.3 * step)
-        sigmas[those] = 2 * noise * np.sqrt((weight**2 * away2).sum((1, 2)) / 2) / total
+        strayed = np.linalg.norm(np.einsum("nij,nj->ni", dots_from_picture[those], middles[those] - at_px[those]), axis=1)
+        clear[those] = (ground < 0.95) & (peak > CONTRAST_FLOOR) & (strayed < 0.2) & (np.hypot(*moved.T) < 0.1)
+        sigmas[those] = 2 * noise * np.sqrt((weight**2 * (d**2).sum(-1)).sum((1, 2)) / 2) / total
     return middles, np.hypot(sigmas, 0.01), clear

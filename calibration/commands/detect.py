@@ -1,96 +1,169 @@
-"""Find LED pixels in photographs: which LED pixel is where in the picture, and how sure that is.
+"""Find LED pixels in the photographs of a calibration: which point of the picture shows which LED pixel, how exactly.
 
   ledvolume calibrate detect FOLDER --show SHOW.toml
-  ledvolume calibrate detect FOLDER --show SHOW.toml --pictures looked-at      what was found, drawn over the photographs
+  ledvolume calibrate detect FOLDER --show SHOW.toml --pictures
 
-FOLDER holds shots.json and the pictures, as `calibrate capture` leaves them; views.json is written there, for `calibrate solve`.
-The show says which surfaces there are and how many LEDs they have; where they are does not matter.
+FOLDER holds shots.json and the pictures; views.json is written beside them, for `calibrate solve`. The show names the surfaces
+and their LED pixels; where they stand does not matter. A table says of every view how many matches each surface has, their
+median sigma, and what was thrown away and why (docs/calibration.md). --pictures draws the matches: FOLDER/detected/VIEW.png.
 
-A view that cannot be read is named with its reason and left out; exit status 1 if there is one, 2 if none can be read.
+A view whose pictures cannot be read as what they should show is named and left out; exit status 1 if there is one. When no view
+is left nothing is written.
 """
 
 import argparse
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 
-import cv2
 import msgspec
 import numpy as np
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+from PIL import Image, ImageDraw
 
-from calibration.detect import view_of
+from calibration.detect import by_view, grey, view_of
 from calibration.picture_sources import read_picture
 from calibration.session import Shot, View, load_shots, save
 from ledvolume.config import load_show
-from ledvolume.errors import CalibrationError
+from ledvolume.errors import CalibrationError, ConfigError
+from ledvolume.outputs.images import file_name, png
 from ledvolume.outputs.whole_file import write_whole
 
-SHOTS, VIEWS = "shots.json", "views.json"
+SHOTS, VIEWS, DRAWN = "shots.json", "views.json", "detected"
+COLOURS = ("#00e060", "#40a0ff", "#ffb000", "#ff50c0", "#00d8d8", "#c0ff40")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help=f"the calibration's folder, with {SHOTS}")
-    parser.add_argument("--show", metavar="SHOW.toml", type=Path, required=True, help="its surfaces and their resolutions")
-    parser.add_argument("--pictures", metavar="FOLDER", type=Path, help="draw matches over each view's brightest picture")
-    parser.add_argument("--json", action="store_true", help="counts by view as JSON, on the standard output")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="the calibration's folder, with shots.json and pictures")
+    parser.add_argument("--show", metavar="SHOW.toml", type=Path, required=True, help="the show: its surfaces are looked for")
+    parser.add_argument(
+        "--views", metavar="VIEW", nargs="+", default=[], help="only these (all); the others stay as they were found"
+    )
+    parser.add_argument("--pictures", action="store_true", help=f"draw what was found into FOLDER/{DRAWN}")
+    parser.add_argument("--json", action="store_true", help="the table as JSON, on the standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     surfaces = load_show(args.show).stage.surfaces
-    by_view: dict[str, list[Shot]] = {}
-    for shot in load_shots(args.folder / SHOTS):
-        by_view.setdefault(shot.view, []).append(shot)
-    console = Console(stderr=True)
-    views, refused = [], {}
-    for name, shots in track(by_view.items(), "detect", console=console, transient=True):
-        try:
-            views.append(view_of(shots, surfaces, args.folder))
-        except CalibrationError as error:
-            refused[name] = str(error)
-            console.print(f"[red]{error}[/]", highlight=False)
-            continue
-        if args.pictures:
-            _draw(views[-1], shots, args.folder, args.pictures)
+    chosen = by_view(load_shots(args.folder / SHOTS))
+    if unknown := set(args.views) - set(chosen):
+        raise ConfigError(args.folder / SHOTS, "--views", f"of {', '.join(chosen)}", ", ".join(sorted(unknown)))
+    chosen = {name: shots for name, shots in chosen.items() if not args.views or name in args.views}
+    if not chosen:
+        raise ConfigError(args.folder / SHOTS, "shots", "pictures of at least one view", "none")
+    views, failed = [], {}
+    with Bar(sum(map(len, chosen.values()))) as bar:
+        for name, shots in chosen.items():
+            try:
+                pictures = {pattern: _picture(args.folder, shot, bar) for pattern, shot in shots.items()}
+                view = view_of(shots, pictures, surfaces)
+            except CalibrationError as error:
+                failed[name] = str(error)
+            else:
+                views.append(view)
+                if args.pictures:
+                    _draw(args.folder / DRAWN / f"{file_name(name)}.png", view, pictures, [s.name for s in surfaces])
     if not views:
-        raise CalibrationError(f"{args.folder}: none of {len(by_view)} views can be read; nothing is written")
-    save(args.folder / VIEWS, views)
+        raise CalibrationError("\n".join(["no view could be read, nothing is written:", *_told(failed)]))
+    file = args.folder / VIEWS
+    kept = []
+    if args.views and file.exists():
+        kept = [view for view in _before(file) if view.name not in chosen]
+    save(file, sorted([*kept, *views], key=lambda view: natural(view.name)))
+    names = [surface.name for surface in surfaces]
     if args.json:
-        said = [
-            {"view": v.name, "matches": {m.surface: len(m.led_px) for m in v.matches}, "thrown_away": v.thrown_away}
-            for v in views
-        ]
-        sys.stdout.write(msgspec.json.encode({"views": said, "refused": refused}).decode() + "\n")
+        said = {"views": [row_of(view) for view in views], "failed": failed, "file": str(file)}
+        sys.stdout.write(msgspec.json.encode(said).decode() + "\n")
     else:
-        Console().print(_table(views, [surface.name for surface in surfaces]))
-        print(f"{args.folder / VIEWS}: {len(views)} of {len(by_view)} views, {sum(v.count for v in views)} matches")
-    return 1 if refused else 0
+        _print_table(views, names)
+        print(f"written: {file}")
+    for line in _told(failed):
+        print(line, file=sys.stderr)
+    return 1 if failed else 0
 
 
-def _table(views: list[View], surfaces: list[str]) -> Table:
-    table = Table("view", *surfaces, "σ px, median", "not believed")
+def row_of(view: View) -> dict:
+    """One view of the table, as values."""
+    surfaces = {m.surface: {"matches": len(m.led_px), "sigma_px": round(float(np.median(m.sigma_px)), 4)} for m in view.matches}
+    return {"view": view.name, "matches": view.count, "surfaces": surfaces, "thrown_away": view.thrown_away}
+
+
+def natural(name: str) -> list:
+    """view 9 before view 10."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def _before(file: Path) -> list[View]:
+    from calibration.session import load_views
+
+    return load_views(file)
+
+
+def _told(failed: dict[str, str]) -> list[str]:
+    return [f"view {name}: {reason}" for name, reason in failed.items()]
+
+
+def _picture(folder: Path, shot: Shot, bar: "Bar") -> np.ndarray:
+    bar.advance(shot)
+    return grey(read_picture(folder / shot.picture).pixels)
+
+
+def _print_table(views: list[View], surfaces: list[str]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("view")
+    for name in surfaces:
+        table.add_column(escape(name), justify="right")
+    table.add_column("σ px", justify="right")
+    table.add_column("thrown away")
     for view in views:
-        counts = {m.surface: len(m.led_px) for m in view.matches}
-        sigma_px = np.median(np.concatenate([m.sigma_px for m in view.matches]))
-        thrown = ", ".join(f"{reason} {n}" for reason, n in sorted(view.thrown_away.items(), key=lambda item: -item[1]))
-        table.add_row(view.name, *(str(counts.get(name, "-")) for name in surfaces), f"{sigma_px:.2f}", thrown)
-    return table
+        counts = Counter()
+        for m in view.matches:
+            counts[m.surface] += len(m.led_px)
+        sigma = np.median(np.concatenate([m.sigma_px for m in view.matches]))
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(view.thrown_away.items(), key=lambda r: -r[1]))
+        table.add_row(escape(view.name), *(f"{counts[name]}" for name in surfaces), f"{sigma:.3f}", reasons)
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width).print(table)
 
 
-def _draw(view: View, shots: list[Shot], folder: Path, into: Path) -> None:
-    """Each match as a dot, its colour where on the surface it is: a smooth play of colours is right, a speckle is not."""
-    shot = next((s for s in shots if s.pattern == "white" or s.pattern.startswith("dots")), shots[0])
-    pixels = read_picture(folder / shot.picture).pixels
-    grey = pixels if pixels.ndim == 2 else pixels.mean(-1)
-    canvas = cv2.cvtColor((grey * (160 / np.iinfo(pixels.dtype).max)).astype(np.uint8), cv2.COLOR_GRAY2BGR)
-    radius = max(round(max(view.resolution_px) / 500), 1)
-    for matches in view.matches:
-        place = matches.led_px / matches.led_px.max(0)
-        for (x, y), (u, v) in zip(matches.picture_px, place):
-            cv2.circle(
-                canvas, (round(x - 0.5), round(y - 0.5)), radius, (int(255 * u), int(255 * v), 255 - int(127 * (u + v))), -1
-            )
-    _, png = cv2.imencode(".png", canvas)
-    into.mkdir(parents=True, exist_ok=True)
-    write_whole(into / f"{view.name}.png", png.tobytes())
+def _draw(file: Path, view: View, pictures: dict[str, np.ndarray], surfaces: list[str]) -> None:
+    """The picture, dim, with a dot at every match in its surface's colour; LED pixel numbers at some of them."""
+    name = next((n for n in ("white", *(p for p in pictures if p.startswith("dots"))) if n in pictures), next(iter(pictures)))
+    values = pictures[name]
+    dim = (values.astype(np.float32) * (150 / np.iinfo(values.dtype).max)).astype(np.uint8)
+    image = Image.fromarray(dim).convert("RGB")
+    pen, size = ImageDraw.Draw(image), max(view.resolution_px[0] / 1200, 1.0)
+    for m in view.matches:
+        colour = COLOURS[surfaces.index(m.surface) % len(COLOURS)]
+        for x, y in m.picture_px:
+            pen.ellipse((x - 0.5 - 1.5 * size, y - 0.5 - 1.5 * size, x - 0.5 + 1.5 * size, y - 0.5 + 1.5 * size), outline=colour)
+        for (column, row), (x, y) in list(zip(m.led_px, m.picture_px))[:: max(len(m.led_px) // 24, 1)]:
+            pen.text((x + 2 * size, y), f"{column:g},{row:g}", fill=colour, font_size=11 * size)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, png(np.asarray(image)))
+
+
+class Bar:
+    """Pictures, and time left, on stderr."""
+
+    def __init__(self, pictures: int):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn()
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._task = self._progress.add_task("reading", total=pictures)
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._progress.stop()
+
+    def advance(self, shot: Shot) -> None:
+        self._progress.update(self._task, advance=1, description=f"{shot.view} {shot.pattern}")

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from calibration.board import tags_in
-from calibration.detect import view_of
-from calibration.session import Shot
+from calibration.detect import matches_of
+from calibration.picture_sources import read_picture
 from ledvolume.pose import Pose
 from ledvolume.stage import Surface
 from measure import ROOT, Row
@@ -27,10 +27,9 @@ CORNERS = (9, 7)  # of the chessboard
 def gray_code_capture() -> Iterable[Row]:
     """a real Gray-code capture, decoded, against the plane of its board"""
     folder = DATA / "graycode-procam"
-    view = view_of(shots(), [PROJECTOR], folder)
-    [matches] = view.matches
-    white = cv2.imread(str(folder / "graycode_40.jpg"), cv2.IMREAD_GRAYSCALE)
-    is_found, corners = cv2.findChessboardCornersSB(white, CORNERS)
+    pictures = {name: read_picture(folder / f"graycode_{number:02}.jpg").pixels for number, name in enumerate(pattern_names())}
+    [matches], _ = matches_of(pictures, [PROJECTOR])
+    is_found, corners = cv2.findChessboardCornersSB(pictures["white"], CORNERS)
     hull = cv2.convexHull(corners + np.float32(0.5))
     on_board = np.array([cv2.pointPolygonTest(hull, tuple(map(float, p)), False) > 0 for p in matches.picture_px])
     led_px, picture_px = matches.led_px[on_board], matches.picture_px[on_board]
@@ -59,10 +58,10 @@ def apriltag_photograph() -> Iterable[Row]:
 MEASUREMENTS = (gray_code_capture, apriltag_photograph)
 
 
-def shots() -> list[Shot]:
-    """The capture's pictures in its order: columns, rows, each with its negative, white, black."""
+def pattern_names() -> list[str]:
+    """What the capture's pictures show, in their order: columns, rows, each with its negative, white, black."""
     names = [name for axis in "xy" for k in range(10) for name in (f"gray/{axis}/{k}", f"gray/{axis}/{k}/inverse")]
-    return [Shot(f"graycode_{number:02}.jpg", "board", name) for number, name in enumerate([*names, "white", "black"])]
+    return [*names, "white", "black"]
 
 
 def expected_corners(file: Path) -> np.ndarray:
