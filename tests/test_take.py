@@ -281,7 +281,8 @@ def test_takes_are_listed_also_those_that_were_cut_off(taken, tmp_path):
     assert first["slate"] == second["slate"] == "12A take 3"
     assert (first["frames"], first["frames_late"]) == (summary["frames"], summary["frames_late"])
     assert first["seconds"] == pytest.approx((summary["frames"] + summary["frames_skipped"]) / 20)
-    assert second["trouble"].startswith("cut off") and 0 < second["frames"] < first["frames"]
+    # now and then the half ends with a record
+    assert second["trouble"] in ("cut off in a record", "not closed by its writer") and 0 < second["frames"] < first["frames"]
     table = ledvolume("takes", str(tmp_path)).stdout
     assert "whole.mcap" in table and "12A take 3" in table and "cut off in a record" in table
 
