@@ -1,5 +1,8 @@
 """Figures of step 4, calibration: walls, lenses and delays from photographs."""
 
-from benchmarks import calibration_exchange
+from benchmarks import calibration_exchange, calibration_solve
 
-MEASUREMENTS = (*calibration_exchange.MEASUREMENTS,)
+MEASUREMENTS = (
+    *calibration_solve.MEASUREMENTS,
+    *calibration_exchange.MEASUREMENTS,
+)
