@@ -26,11 +26,11 @@ from moving_videos import HandHeld, moving_pictures, track_of
 
 CAMERAS = [Fraction(24), Fraction(25), Fraction(30), Fraction(60), Fraction(24000, 1001), Fraction(60000, 1001)]
 WALLS, SHUTTERS = (24, 25, 30, 50, 60), (48, 50, 60, 100, 200)
-FREE, IN_STEP, MOVING, FLASH_S = 110, 12, 20, 7  # runs, seconds
+FREE, IN_STEP, MOVING, FLASH_S = 50, 10, 12, 7  # runs, seconds
 
 
 def free_running() -> Iterable[Row]:
-    """110 videos, camera and wall at rates of their own: how far off the delay is, and how often it lies where it is said to."""
+    """50 videos, camera and wall at rates of their own: how far off the delay is, and how often it lies where it is said to."""
     started, off, sigmas, within = time.monotonic(), [], [], []
     for seed in range(FREE):
         wall, true_ms = _measured(seed, is_in_step=False)
@@ -47,7 +47,7 @@ def free_running() -> Iterable[Row]:
 
 
 def in_step() -> Iterable[Row]:
-    """12 videos, camera and wall in step, which tells the delay to a frame only: is that said?"""
+    """10 videos, camera and wall in step, which tells the delay to a frame only: is that said?"""
     runs = [_measured(1000 + seed, is_in_step=True) for seed in range(IN_STEP)]
     yield Row("in step, off at most", max(abs(wall.delay_ms - true_ms) for wall, true_ms in runs), "ms")
     yield Row("in step, σ at least", min(wall.sigma_ms for wall, _ in runs), "ms")
@@ -57,7 +57,7 @@ def in_step() -> Iterable[Row]:
 
 
 def trackers_offset() -> Iterable[Row]:
-    """20 videos of a wall from a panned camera with its tracker's track: how far off the offset is, and what is said of it."""
+    """12 videos of a wall from a panned camera with its tracker's track: how far off the offset is, and what is said of it."""
     off, sigmas = [], []
     for seed in range(MOVING):
         random, rate = np.random.default_rng(seed), CAMERAS[seed % 4]
