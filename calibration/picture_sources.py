@@ -170,8 +170,7 @@ class CameraPictures:
         self._newest: Picture | None = None
         self._changed = threading.Condition()
         self._is_closed = False
-        frames = _v4l2_frames(address) if is_v4l2(address) else _stream_frames(address)
-        self._thread = threading.Thread(target=self._read, args=(frames,), daemon=True, name=f"camera {address}")
+        self._thread = threading.Thread(target=self._read, args=(live_frames(address),), daemon=True, name=f"camera {address}")
         self._thread.start()
 
     def after(self, instant_ns: int, timeout_s: float = OLDEST_FRAME_S, while_waiting: Callable[[], None] = lambda: None):
@@ -216,6 +215,11 @@ def is_v4l2(address: str) -> bool:
 def is_live(address: str) -> bool:
     """A camera, not a file or a folder."""
     return is_v4l2(address) or "://" in address
+
+
+def live_frames(address: str) -> Iterator[tuple[int, np.ndarray]]:
+    """(instant, or 0 where the camera does not stamp its frames; (H, W, 3)) of every picture, as they come."""
+    return _v4l2_frames(address) if is_v4l2(address) else _stream_frames(address)
 
 
 def _v4l2_frames(address: str) -> Iterator[tuple[int, np.ndarray]]:

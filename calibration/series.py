@@ -1,12 +1,13 @@
 """Which patterns are shown, one after the other, and when: by the clock, or as somebody says. Pure: instants are arguments.
 
 gray       white, black, every surface alone, all bits of the columns' and rows' Gray codes with their negatives
+flash      every frame another one of the flashes that latency is measured by
 dots, white, black, identify, …      one pattern (ledvolume/patterns.py)
 """
 
 from collections.abc import Sequence
 
-from ledvolume import patterns
+from ledvolume import flash_code, patterns
 from ledvolume.errors import ConfigError
 from ledvolume.frame import PATTERN_CUE
 from ledvolume.stage import Surface
@@ -19,13 +20,15 @@ def names_of(surfaces: Sequence[Surface], words: Sequence[str]) -> list[str]:
     for word in words:
         if word == "gray":
             names += gray(surfaces)
+        elif word == "flash":
+            names += [f"flash/{number}" for number in range(flash_code.NUMBERS)]
         else:
             if word.startswith("surface/") and word[8:] not in (known := [surface.name for surface in surfaces]):
                 raise ConfigError("pattern", word, f"one of the surfaces {', '.join(known)}", word[8:])
             patterns.check(word)
             names.append(word)
     if not names:
-        raise ConfigError("pattern", "--series", "gray, dots, white, identify, or names of patterns", "none")
+        raise ConfigError("pattern", "--series", "gray, dots, flash, white, identify, or names of patterns", "none")
     return list(dict.fromkeys(names))
 
 

@@ -23,7 +23,7 @@ WALL_M, CEILING_M = (6.0, 3.0), (4.0, 3.0)
 RADIUS_M = 4.0
 SENSOR_MM, PICTURE_PX = (28.25, 15.89), (4096, 2304)
 GRAZING_DEG = 75.0
-CUTS = {4: ((3, 1), (1, 1)), 16: ((4, 3), (2, 2)), 64: ((12, 4), (4, 4)), 144: ((24, 5), (6, 4))}  # tiles: wall, ceiling
+CUTS = {4: ((3, 1), (1, 1)), 16: ((4, 3), (2, 2)), 64: ((12, 4), (4, 4)), 128: ((16, 6), (8, 4))}  # tiles: wall, ceiling
 
 
 class Noise(msgspec.Struct, frozen=True):
@@ -76,6 +76,47 @@ def drawn(tiles: int = 16) -> Stage:
     )
     cells = [tile for surface, counts in zip((main, ceiling), CUTS[tiles]) for tile in cut(surface, *counts)]
     return Stage(tuple(cells), (0.0, 0.0, 1.7), Box((-1.8, -1.5, 0.6), (1.8, 1.8, 2.4)), (rig,))
+
+
+def show_toml(tiles: int = 16) -> str:
+    """The show file of the stage as it was planned."""
+    (columns, rows), (over, deep) = CUTS[tiles]
+    return f"""name = "Virtual stage"
+rate = "24"
+
+[stage]
+eye_m = [0.0, 0.0, 1.7]
+zone = {{ min_m = [-1.8, -1.5, 0.6], max_m = [1.8, 1.8, 2.4] }}
+
+[[stage.surface]]
+name = "main"            # as it was drawn
+shape = "arc"
+radius_m = {RADIUS_M}
+centre_m = [0.0, 4.0, 1.6]
+size_m = [6.0, 3.0]
+resolution_px = [2112, 1056]
+tiles = [{columns}, {rows}]
+
+[[stage.surface]]
+name = "ceiling"
+shape = "flat"
+centre_m = [0.0, 2.1, 3.4]
+tilt_deg = 90.0
+size_m = [4.0, 3.0]
+resolution_px = [1408, 1056]
+tiles = [{over}, {deep}]
+
+[[camera]]
+id = "A"
+sensor_mm = [28.25, 15.89]
+focal_length_mm = 20.5
+stage_from_world = {{ position_m = [0.4, -0.2, 0.05], pan_deg = 30.0 }}
+
+[[place]]
+name = "place"
+file = "place.safetensors"
+field_from_stage = {{ scale = 1.0 }}
+"""
 
 
 def around(views: int, rng: np.random.Generator) -> list[Pose]:

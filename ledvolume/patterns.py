@@ -3,6 +3,7 @@
     white  black  identify          all on, all off, every tile's name and its pixel (0, 0)
     surface/NAME                    white on one surface, black on the others: which surface is where in the picture
     gray/x/K  gray/x/K/inverse      bit K of the columns' Gray code, 0 the coarsest, and its negative; gray/y/K: rows
+    flash/N                         white or black all over, each surface by a code of its own (flash_code.py)
     dots  dots/P                    one dot for every P × P LED pixels, large or small: a code that one picture is read by
 
 Gray code: c ^ (c >> 1), so that neighbouring columns differ in one bit, and an edge of a bit can be told from all others by
@@ -21,20 +22,22 @@ import re
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ledvolume import flash_code
 from ledvolume.errors import ConfigError
 from ledvolume.stage import Surface, WallTile
 
 LEAST_PITCH_PX = 8  # below, large and small dots are hard to tell apart
 MOST_DOTS_ACROSS = 128  # a picture of 2000 px then has some 15 px for a dot
 LARGE, SMALL = 0.3, 0.15  # radii of dots, in pitches
-_NAME = re.compile(r"white|black|identify|surface/.+|gray/[xy]/\d{1,2}(/inverse)?|dots(/\d{1,4})?")
+_NAME = re.compile(r"white|black|identify|surface/.+|gray/[xy]/\d{1,2}(/inverse)?|dots(/\d{1,4})?|flash/\d{1,4}")
 
 
 def check(name: str) -> None:
     """Raises ConfigError for a pattern that cannot be drawn."""
     pitch_px = int(name[5:]) if re.fullmatch(r"dots/\d{1,4}", name) else LEAST_PITCH_PX
-    if not _NAME.fullmatch(name) or pitch_px < LEAST_PITCH_PX or pitch_px % 2:
-        known = f"white, black, identify, surface/NAME, gray/x/K, gray/y/K (/inverse), dots, dots/P (P even, ≥ {LEAST_PITCH_PX})"
+    is_no_flash = name.startswith("flash/") and flash_code.number_of(name) is None
+    if not _NAME.fullmatch(name) or pitch_px < LEAST_PITCH_PX or pitch_px % 2 or is_no_flash:
+        known = f"white, black, identify, surface/NAME, gray/x/K, gray/y/K (/inverse), dots, dots/P (P even, ≥ {LEAST_PITCH_PX}), flash/N"
         raise ConfigError("pattern", "name", known, name)
 
 
@@ -56,6 +59,8 @@ def draw(tile: WallTile, name: str) -> np.ndarray:
         values = gray_bit(columns[None] if axis == "x" else rows[:, None], bits(size), int(k), bool(inverse))
     elif kind == "dots":
         values = _dots(tile.surface, columns, rows, int(rest) if rest else dots_pitch(tile.surface))
+    elif kind == "flash":
+        values = np.array([[flash_code.is_lit(tile.surface.name, int(rest))]])
     elif kind == "identify":
         values = _identify(tile)
     else:

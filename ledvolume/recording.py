@@ -36,6 +36,7 @@ from ledvolume.protocols.osc_map import as_map
 from ledvolume.sources import Datagram
 
 DATAGRAMS, SAMPLES = "/datagrams/", "/samples/"
+FORMAT = "1"  # of the metadata `take`: of the takes of shows (take.py)
 BYTES, TOML = "application/octet-stream", "application/toml"
 LARGEST_RECORD = 1 << 30  # a file that is attached; a datagram has 64 KiB
 
@@ -194,6 +195,8 @@ class TakeWriter:
 class TakeReader:
     """Reads a take, also one that was cut off anywhere: up to its last whole record.
 
+    A take of a show whose format is not known here is refused by `records`, whatever it is read for: what lies in it may mean
+    another thing there.
     After `records` has ended: is_complete, the file was closed by its writer; lost_bytes at its end could not be read, and
     why is in `trouble`. read_bytes of size_bytes tells how far it is. channels: by their number in the file, so far.
     """
@@ -218,7 +221,8 @@ class TakeReader:
         return self.size_bytes - self.read_bytes
 
     def records(self) -> Iterator[Message | Attachment | Metadata]:
-        """In the order of the file, which is the order in which they were written. Raises ConfigError for lack of a codec."""
+        """In the order of the file, which is the order in which they were written. Raises ConfigError for lack of a codec, and
+        for a take of another FORMAT."""
         self.is_complete, self.trouble, self.read_bytes = False, "", len(MCAP0_MAGIC)
         known = self.channels = {}
         with open(self.path, "rb") as file:
@@ -261,6 +265,8 @@ class TakeReader:
             known[channel.id] = Channel(channel.topic, channel.message_encoding, channel.metadata)
         elif kind == Opcode.METADATA:
             metadata = mcap.records.Metadata.read(stream)
+            if metadata.name == "take" and (format := metadata.metadata.get("format", FORMAT)) != FORMAT:
+                raise ConfigError(self.path, "take: format", f"{FORMAT}: this version of ledvolume reads no other", format)
             yield Metadata(metadata.name, metadata.metadata)
         elif kind == Opcode.ATTACHMENT:
             attachment = mcap.records.Attachment.read(stream)

@@ -31,7 +31,7 @@ from ledvolume.protocols import open_decoder
 from ledvolume.protocols.advice import what_to_check
 from ledvolume.render.context import create_context
 from ledvolume.render.renderer import OUTER_STEPS_MOST, QUALITIES, Place, Renderer
-from ledvolume.report import Report
+from ledvolume.report import Report, Timing
 from ledvolume.scenes import bricks
 from ledvolume.scenes.mips import with_mips
 from ledvolume.sources import open_source
@@ -95,7 +95,7 @@ def serve(
         clock = FrameClock(show.rate, epoch_ns, show.lead_ns)
         ticks = WokenClock(clock)
         refinement = schedule.Refinement(OUTER_STEPS_MOST)
-        report = Report(show.stage.zone, available_ns)
+        report, recording = Report(show.stage.zone, available_ns), Timing()
         on_air = show.stage.rigs[0].camera_id
         refusals_told: set[str] = set()
         said_ns = written_ns = 0
@@ -112,6 +112,7 @@ def serve(
             sent_ns = time.time_ns()
             if take:
                 take.frame(frame, sent_ns)
+                recording.add(time.time_ns() - sent_ns)
             coverage.add(request)
             coverage.settle(timelines[on_air], sent_ns)
             for words in report.frame(request, ticks.woken_ns, request.decided_at_ns, rendered_ns, sent_ns):
@@ -128,16 +129,21 @@ def serve(
                     status.write("running", frames=report.frames, frames_late=report.late, fps=round(report.fps, 2))
                 except OutputError as error:  # a full disk is no reason to leave the wall dark
                     warn(str(error))
-        return status.write("stopped", **report.summary(), **coverage.summary(), **(take.summary() if take else {}))
+        taken = take.summary() | {"recording_ms": recording.ms()} if take else {}
+        return status.write("stopped", **report.summary(), loop_ms=ticks.busy.ms(), **coverage.summary(), **taken)
 
 
 class WokenClock:
-    """A clock that remembers when its last tick was handed out: from then on the frame costs time."""
+    """A clock that remembers when its last tick was handed out: from then on the frame costs time. `busy`: until its loop came
+    back for the next one, everything in it."""
 
     def __init__(self, clock: FrameClock):
         self.clock, self.woken_ns = clock, 0
+        self.busy = Timing()
 
     def next_tick(self):
+        if self.woken_ns:
+            self.busy.add(time.time_ns() - self.woken_ns)
         tick = self.clock.next_tick()
         self.woken_ns = time.time_ns()
         return tick

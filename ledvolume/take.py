@@ -23,6 +23,7 @@ from ledvolume.frame import Frame, FrameRequest
 from ledvolume.outputs.wire import crc32
 from ledvolume.recording import (
     DATAGRAMS,
+    FORMAT,
     TOML,
     Attachment,
     Metadata,
@@ -33,7 +34,6 @@ from ledvolume.recording import (
 from ledvolume.schedule import Inputs
 from ledvolume.sources import Datagram
 
-FORMAT = "1"
 FRAMES = "/frames"
 
 
@@ -120,7 +120,7 @@ class TakenFrame(msgspec.Struct, frozen=True):
 class Take:
     """A take as it is read. Facts are there at once, frames by iterating; what is known after that: lost_bytes, trouble.
 
-    Raises ConfigError for files that are no takes of a show, or of a version that is not known here.
+    Raises ConfigError for files that are no takes of a show, and of a format that is not known here.
     """
 
     def __init__(self, path: Path | str):
@@ -143,13 +143,13 @@ class Take:
                 self.show_file = Path(record.values["folder"]) / record.values["name"]
             elif record.name.startswith("scene/"):
                 self.scenes[record.name.removeprefix("scene/")] = record.values
-        if not facts:
+        trouble = f"a file that is {self.trouble}" if self.trouble else ""
+        if "format" not in facts:
             expected = "a take of a show, as `ledvolume serve --record` writes it"
-            raise ConfigError(path, "take", expected, "a recording of other things (`ledvolume convert` reads its track)")
-        if facts.get("format") != FORMAT:
-            raise ConfigError(path, "take: format", f"{FORMAT}: this version of ledvolume reads no other", facts.get("format"))
+            other = "a recording of other things (`ledvolume convert` reads its track)"
+            raise ConfigError(path, "take", expected, trouble or other)
         if not self.toml:
-            raise ConfigError(path, "take", "a show in it", "a file that ends before it")
+            raise ConfigError(path, "take", "a show in it", trouble or "a file without one")
         self.facts = facts
         channels = [channel for channel in self._reader.channels.values() if channel.topic.startswith(DATAGRAMS)]
         self.sources = [source_of(channel, self.path) for channel in channels]
@@ -271,12 +271,16 @@ def _facts(show: Show, driver: str, slate: str) -> dict[str, str]:
     }
 
 
+def another_scene(take: Path, file: Path, recorded: str) -> str:
+    """What to say of a scene file that has not the SHA-256 which was recorded; "" if it has. Raises SceneError."""
+    if (found := sha256(file)) == recorded:
+        return ""
+    return f"{file}: another scene than the one that {take} was made with: expected sha256 {recorded[:16]}…, got {found[:16]}…"
+
+
 def _check_scene(take: Path, place: str, file: Path, recorded: str) -> None:
     hint = f"name it with --scene {place}=FILE"
     if not file.is_file():
         raise SceneError(f"{take}: the scene of {place} is not at {file}: {hint}")
-    found = sha256(file)
-    if found != recorded:
-        raise SceneError(
-            f"{file}: another scene than the one that {take} was made with: expected sha256 {recorded[:16]}…, got {found[:16]}…; {hint}"
-        )
+    if words := another_scene(take, file, recorded):
+        raise SceneError(f"{words}; {hint}")

@@ -7,6 +7,7 @@ Measurements run one after the other, so that none competes with another for the
 import json
 import math
 import operator
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -78,6 +79,7 @@ def run(measurements: Iterable[Measurement], out: Path) -> bool:
 
     A measurement that raises becomes a row without a value, which does not hold, and the others go on.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background our children would never hear of Ctrl+C
     rows: list[Row] = []
     chosen = list(measurements)
     for number, measurement in enumerate(chosen, 1):

@@ -11,16 +11,19 @@ from calibration import cli, session
 from calibration.guide import looking_at
 from calibration.session import Matches, View
 from calibration.solve import Options, solve
+from calibration.solve.bow import Bow
 from calibration.solve.bundle import Bundle, Observed, State, matrix_of
-from calibration.solve.gauge import gauge_of
+from calibration.solve.cloth import Cloth
+from calibration.solve.gauge import evenly, gauge_of
+from calibration.solve.panels import Panels
 from calibration.solve.plan import plan_of
 from calibration.solve.projection import Glass, pictured
-from calibration.solve.shapes import Bow, Cloth, Panels, fitted
+from calibration.solve.shapes import fitted
 from calibration.solve.start import chained, nominal_state
 from calibration.solve.turns import best_fit, turn_of, turn_rate, turned
 from calibration.solved import Solved, load_solved, save_solved
 from calibration.solved_show import rig_of
-from calibration.virtual_stage import PICTURE_PX, SENSOR_MM, Noise, VirtualStage, photographed, virtual_stage
+from calibration.virtual_stage import PICTURE_PX, SENSOR_MM, Noise, VirtualStage, photographed, show_toml, virtual_stage
 from ledvolume.camera import Rig
 from ledvolume.cli import choose
 from ledvolume.config import load_show
@@ -63,9 +66,7 @@ def small_bundle(distortion: Distortion, shapes=None) -> tuple[Bundle, State]:
         which = np.repeat([0, 1, 2], 10)
         views.append(Observed(f"v{v}", (0, 1, 2, 0)[v], which, led, rng.uniform(0, 2000, (30, 2)), np.full(30, 0.5), sample))
     bundle = Bundle(shapes, glasses, (0, 0, 1), (0, 0), tuple(views), 0.01, 0.02, {2: (0.05, 0.01)})
-    cameras = np.array(
-        [matrix_of(looking_at((x, 0.2 * x, 1.2), (0.0, 3.0, 1.5), 20 * x)) for x in (-0.6, -0.2, 0.2, 0.7)]
-    )
+    cameras = np.array([matrix_of(looking_at((x, 0.2 * x, 1.2), (0.0, 3.0, 1.5), 20 * x)) for x in (-0.6, -0.2, 0.2, 0.7)])
     poses = np.concatenate([turned(rng.normal(0, 0.3, (3, 3))), rng.normal(0, 0.2, (3, 3, 1))], 2)
     state = State(
         tuple(shape.start() for shape in shapes),
@@ -142,7 +143,9 @@ def test_the_normal_equations_are_those_of_the_full_jacobian():
     weights = np.random.default_rng(0).uniform(0.1, 1, len(bundle.led_px))
     normal, gradient = bundle.normal(linear, weights, np.full(4, 0.5), [])
     root = np.sqrt(weights * bundle.is_used) / bundle.sigma_px
-    full = np.concatenate([(picture * root[:, None, None]).reshape(-1, bundle.size), np.sqrt(0.5) * tracker.reshape(-1, bundle.size)])
+    full = np.concatenate(
+        [(picture * root[:, None, None]).reshape(-1, bundle.size), np.sqrt(0.5) * tracker.reshape(-1, bundle.size)]
+    )
     off = np.concatenate([(linear.off_px * root[:, None]).ravel(), -np.sqrt(0.5) * linear.off_tracker.ravel()])
     np.testing.assert_allclose(normal, full.T @ full, rtol=1e-9, atol=1e-9 * normal.max())
     np.testing.assert_allclose(gradient, full.T @ off, rtol=1e-9, atol=1e-9 * np.abs(gradient).max())
@@ -213,9 +216,12 @@ def solved(stage, views) -> Solved:
     return solve(views, stage.nominal, PANELS)
 
 
-@pytest.mark.parametrize("wall, shape, within_m", [("panels", "panels", EXACT_M), ("arc", "as-shown", EXACT_M), ("cloth", "map", 2e-4)])
+@pytest.mark.parametrize(
+    "wall, shape, within_m", [("panels", "panels", EXACT_M), ("arc", "as-shown", EXACT_M), ("cloth", "map", 1e-3)]
+)
 def test_without_noise_the_truth_is_found(wall, shape, within_m):
-    """Two lens states, so that the pupil's way is found, too. A cloth is a spline through metres: 0.2 mm of its waves are lost."""
+    """Two lens states, so that the pupil's way is found, too. A cloth is a spline with knots every half metre, and is asked here
+    for what it is between few matches: half a millimetre of its waves is lost."""
     stage = virtual_stage(4, seed=2, wall=wall, lens_states=2)
     solved = solve(photographed(stage, 2, NOISELESS, FEW), stage.nominal, Options(shape=shape))
     assert led_errors_m(solved, stage).max() < within_m
@@ -270,9 +276,9 @@ def test_another_gauge_is_another_frame_for_the_same_wall(stage, views, solved):
     rotation, position = best_fit(ours, theirs)
     np.testing.assert_allclose(ours @ rotation.T + position, theirs, atol=1e-4)
     assert again.rigs[0].stage_from_world_sigma is not None and solved.rigs[0].stage_from_world_sigma is None
-    main = again.surfaces[0]
-    nominal = surface_points(stage.nominal.surfaces[0], *main.samples.led_px.T)
-    assert np.abs((main.samples.position_m - nominal).mean(0)).max() < 0.01  # in the mean it is where the show has it
+    main, led = again.surfaces[0].surface, evenly(stage.nominal.surfaces[0].resolution_px).T
+    off = surface_points(main, *led) - surface_points(stage.nominal.surfaces[0], *led)
+    assert np.abs(off.mean(0)).max() < 1e-6  # in the mean it is where the show has it
 
 
 def test_without_a_tracker_the_wall_alone_is_solved(stage, views, solved):
@@ -326,7 +332,9 @@ def test_an_arc_is_found_from_a_radius_that_is_a_quarter_off():
     assert np.sqrt(np.mean(led_errors_m(solved, stage) ** 2)) < 1e-3
 
 
-@pytest.mark.parametrize("nowhere", [Pose((0.5, 0.5, 0.5, 0.5), (0.0, 1.0, 2.0)), Pose(pan_tilt_roll(0.2, 0.1, -0.1), (0.4, 2.5, 1.0))])
+@pytest.mark.parametrize(
+    "nowhere", [Pose((0.5, 0.5, 0.5, 0.5), (0.0, 1.0, 2.0)), Pose(pan_tilt_roll(0.2, 0.1, -0.1), (0.4, 2.5, 1.0))]
+)
 def test_panels_are_found_without_a_layout(stage, views, nowhere):
     """All that is known is that a tile is flat and how large; the chain of views says the rest."""
     lost = displaced(stage, lambda s: replace(s, shape=Flat(), stage_from_surface=nowhere))
@@ -377,12 +385,16 @@ def of_cameras(stage: VirtualStage, poses: list[Pose]) -> list[View]:
 
 
 def on_a_tripod(stage: VirtualStage) -> list[View]:
-    return of_cameras(stage, [looking_at((0, 0, 1.6), (x, 3.5, 2.0 + 0.6 * (i % 3)), 10 * x) for i, x in enumerate(np.linspace(-1.5, 1.5, 9))])
+    return of_cameras(
+        stage, [looking_at((0, 0, 1.6), (x, 3.5, 2.0 + 0.6 * (i % 3)), 10 * x) for i, x in enumerate(np.linspace(-1.5, 1.5, 9))]
+    )
 
 
 def never_turned(stage: VirtualStage) -> list[View]:
     ahead = pan_tilt_roll(0.0, 0.35, 0.0)
-    return of_cameras(stage, [Pose(ahead, (x, y, z)) for x in (-1.2, 0.0, 1.2) for y, z in ((-1.4, 1.0), (-0.8, 1.4), (0.0, 1.2))])
+    return of_cameras(
+        stage, [Pose(ahead, (x, y, z)) for x in (-1.2, 0.0, 1.2) for y, z in ((-1.4, 1.0), (-0.8, 1.4), (0.0, 1.2))]
+    )
 
 
 @pytest.mark.parametrize(
@@ -409,6 +421,21 @@ def never_turned(stage: VirtualStage) -> list[View]:
 def test_what_cannot_be_solved_is_named(stage, views, change, said):
     with pytest.raises(CalibrationError, match=said):
         solve(change(views, stage), stage.nominal, PANELS)
+
+
+def test_tiles_fed_with_each_others_pictures_are_named():
+    """Nothing contradicts it but the show: panels may hang anywhere."""
+    stage = virtual_stage(16, seed=5)
+
+    def swapped(m: Matches) -> Matches:  # main-0-0 and main-1-0, 528 LEDs wide, 352 high
+        aside = np.array([528, -528, 0, 0])[np.minimum(m.led_px[:, 0] // 528, 3).astype(int)]
+        aside = aside * ((m.surface == "main") & (m.led_px[:, 1] < 352))
+        return replace(m, led_px=m.led_px + np.column_stack([aside, 0 * aside]))
+
+    views = [replace(v, matches=tuple(swapped(m) for m in v.matches)) for v in photographed(stage, 5, matches=600)]
+    (warning,) = [w for w in solve(views, stage.nominal, PANELS).warnings if w.startswith("not where the show has them")]
+    assert "main-0-0 (1." in warning and "main-1-0 (1." in warning and warning.count("main") == 2  # 1.5 m along the arc
+    assert not any("not where" in w for w in solve(photographed(stage, 5, matches=600), stage.nominal, PANELS).warnings)
 
 
 def test_a_tile_that_is_not_seen_is_kept_if_so_asked(stage, views):
@@ -442,9 +469,7 @@ def test_what_is_held_stays(stage, views):
     true_stage = displaced(stage, lambda s: next(t for t in stage.surfaces if t.name == s.name))
     known = solve(views, true_stage.nominal, replace(PANELS, hold=frozenset(["wall"])))
     assert known.surfaces[0].surface == true_stage.nominal.surfaces[0] and known.surfaces[0].sigma_worst_mm == 0
-    off = turn_of(
-        rotation_matrix(known.rigs[0].stage_from_world.wxyz) @ rotation_matrix(stage.rigs[0].stage_from_world.wxyz).T
-    )
+    off = turn_of(rotation_matrix(known.rigs[0].stage_from_world.wxyz) @ rotation_matrix(stage.rigs[0].stage_from_world.wxyz).T)
     assert np.degrees(np.linalg.norm(off)) < 0.05
 
 
@@ -470,46 +495,23 @@ def test_lens_states_with_encoders_become_a_lens_table():
     views = [replace(v, zoom_encoder=0.25 * (1 + 2 * int(v.lens_state))) for v in photographed(stage, 2, matches=FEW)]
     rig = rig_of(Rig("A", stage.nominal.rigs[0].lens), solve(views, stage.nominal, PANELS).rigs[0])
     assert [s.zoom_encoder for s in rig.lens_table.stations] == [0.25, 0.75]
-    assert [s.focal_length_mm for s in rig.lens_table.stations] == pytest.approx([r.lens.focal_length_mm for r in stage.rigs], rel=1e-3)
+    assert [s.focal_length_mm for s in rig.lens_table.stations] == pytest.approx(
+        [r.lens.focal_length_mm for r in stage.rigs], rel=1e-3
+    )
     assert rig.lens_table.stations[1].entrance_pupil_mm == pytest.approx(30.0, abs=1.5)
 
 
-SHOW = """
-name = "Virtual"
-rate = "24"
-[stage]
-eye_m = [0.0, 0.0, 1.7]
-zone = { min_m = [-1.8, -1.5, 0.6], max_m = [1.8, 1.8, 2.4] }
-[[stage.surface]]
-name = "main"            # as it was drawn
-shape = "arc"
-radius_m = 4.0
-centre_m = [0.0, 4.0, 1.6]
-size_m = [6.0, 3.0]
-resolution_px = [2112, 1056]
-tiles = [3, 1]
-[[stage.surface]]
-name = "ceiling"
-shape = "flat"
-centre_m = [0.0, 2.1, 3.4]
-tilt_deg = 90.0
-size_m = [4.0, 3.0]
-resolution_px = [1408, 1056]
-[[camera]]
-id = "A"
-sensor_mm = [28.25, 15.89]
-focal_length_mm = 20.5
-stage_from_world = { position_m = [0.4, -0.2, 0.05], pan_deg = 30.0 }
-[[place]]
-name = "place"
-file = "place.safetensors"
-field_from_stage = { scale = 1.0 }
-"""
+def test_the_virtual_stages_show_is_the_virtual_stage(tmp_path):
+    (tmp_path / "show.toml").write_text(show_toml(16))
+    shown, drawn = load_show(tmp_path / "show.toml").stage, virtual_stage(16).nominal
+    assert [t.name for t in shown.tiles] == [t.name for t in drawn.tiles] and shown.zone == drawn.zone
+    for a, b in zip(shown.surfaces, drawn.surfaces):
+        np.testing.assert_allclose(surface_points(a, *evenly(a.resolution_px).T), surface_points(b, *evenly(b.resolution_px).T))
 
 
 @pytest.fixture
 def folder(tmp_path, views):
-    (tmp_path / "show.toml").write_text(SHOW)
+    (tmp_path / "show.toml").write_text(show_toml(4))
     session.save(tmp_path / "views.json", views)
     return tmp_path
 

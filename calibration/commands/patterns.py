@@ -5,7 +5,11 @@
   ledvolume calibrate patterns SHOW.toml --step                         Enter: the next; a name: that one; back; q: the end
   ledvolume calibrate patterns SHOW.toml --series gray --pictures out/patterns        as pictures, for other players
 
---series: gray, dots, white, black, identify, or names of patterns (gray/x/3/inverse, surface/ceiling); several. The show's
+  ledvolume calibrate patterns SHOW.toml --series flash                 for `calibrate latency`: a flash a frame, 15 seconds
+
+Flashes of a whole wall can harm people with photosensitive epilepsy: say it, and clear the stage.
+
+--series: gray, dots, flash, white, black, identify, or names of patterns (gray/x/3/inverse, surface/ceiling); several. The show's
 baked scenes need not be there. Which pattern was on the wall when is written to --shown (shown.jsonl), a line a change:
 `calibrate capture --shown` gives each picture its pattern by that.
 --pictures writes FOLDER/0003_gray_x_0/TILE.png for each pattern and tile, and SURFACE.png for surfaces of several tiles, in
@@ -34,6 +38,7 @@ from ledvolume.outputs.whole_file import write_whole
 from ledvolume.stage import WallTile
 
 SHOWN = Path("shown.jsonl")
+SECONDS_EACH, FLASH_SECONDS = 0.5, 15.0
 STDIN = 0
 WHITE = {"rgb8": (np.uint8, 255), "rgb10": (np.uint16, 1023), "rgb16": (np.uint16, 65535)}
 
@@ -41,7 +46,7 @@ WHITE = {"rgb8": (np.uint8, 255), "rgb10": (np.uint16, 1023), "rgb16": (np.uint1
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("show", metavar="SHOW.toml", type=Path, help="the show file: its stage and its outputs")
     parser.add_argument("--series", metavar="NAME", nargs="+", default=["gray"], help="gray (default), dots, white, identify, …")
-    parser.add_argument("--seconds-each", metavar="S", type=positive, default=0.5, help="how long each is shown (0.5)")
+    parser.add_argument("--seconds-each", metavar="S", type=positive, help="how long each is shown (0.5; flashes a frame)")
     parser.add_argument("--rounds", metavar="N", type=count, default=1, help="how often the series is shown (1)")
     parser.add_argument("--step", action="store_true", help="Enter shows the next one, a name that one")
     parser.add_argument("--seconds", metavar="N", type=positive, help="stop after N seconds")
@@ -66,13 +71,15 @@ def run(args: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.append(True))
     terminal = LiveLine()
-    cue_at = Stepped(names) if args.step else Timed(names, round(args.seconds_each * 1e9), args.rounds)
-    how = "Enter: the next, a name: that one, back, q: the end" if args.step else f"{args.seconds_each:g} s each"
+    are_flashes = all(name.startswith("flash/") for name in names)
+    each_s = args.seconds_each or (float(1 / show.rate) if are_flashes else SECONDS_EACH)
+    cue_at = Stepped(names) if args.step else Timed(names, int(each_s * 1e9), args.rounds)
+    how = "Enter: the next, a name: that one, back, q: the end" if args.step else f"{each_s:.3g} s each"
     terminal.say(f"{show.name}: {len(names)} patterns on {len(show.stage.tiles)} tiles, {how}")
     said = Said(cue_at, names, Lines(STDIN) if args.step else None, terminal.say)
     summary = serve(
         show,
-        seconds=args.seconds,
+        seconds=args.seconds or (FLASH_SECONDS if are_flashes else None),
         status_file=args.status,
         warn=lambda words: None if "no pose" in words else terminal.say(words),
         is_stopped=lambda: bool(stopped),
@@ -97,8 +104,8 @@ class Said:
             except ConfigError as error:
                 self._say(str(error))
         cue = self._cue_at(at_ns)
-        if cue != self._cue and cue is not None:
-            name = name_of(cue)
+        name = name_of(cue or "")
+        if cue != self._cue and name and not name.startswith("flash/"):
             place = f"{self._names.index(name) + 1} of {len(self._names)}" if name in self._names else "not of the series"
             self._say(f"{place}: {name}")
         self._cue = cue

@@ -9,7 +9,7 @@ the zone. The wall's pictures are the renderer's own, seen through a lens that b
 at the corners, by a sensor with noise; --people stand in the way. Before that it says how well the wall would be known from these views;
 --plan takes no pictures and is enough to choose a lens, a number of views and a tracker.
 
-FOLDER then holds what a photographer brings home (pictures, shots.json), and truth.json. Go on with `calibrate detect FOLDER`.
+FOLDER then holds what a photographer brings home (pictures, shots.json), and truth.json. Go on with `calibrate detect FOLDER --show SHOW.toml`.
 """
 
 import argparse
@@ -117,7 +117,9 @@ def run(args: argparse.Namespace) -> int:
     for surface, drawn in zip(truth.surfaces, show.stage.surfaces):
         off_mm = led_distances_mm(surface, drawn)
         print(f"{surface.name}: its LEDs are {np.median(off_mm):.1f} mm from where the show has them, {off_mm.max():.1f} at most")
-    print(f"{args.out}: {len(shots)} pictures of {len(truth.cameras)} views. Next: ledvolume calibrate detect {args.out}")
+    print(
+        f"{args.out}: {len(shots)} pictures of {len(truth.cameras)} views. Next: ledvolume calibrate detect {args.out} --show {args.show}"
+    )
     return 0
 
 

@@ -25,8 +25,9 @@ from calibration.solve.adjustment import Fit, adjusted, covariance, settled
 from calibration.solve.bundle import Bundle, State
 from calibration.solve.gauge import HELD_WALL, Gauge
 from calibration.solve.outcome import Found
+from calibration.solve.panels import Panels
 from calibration.solve.plan import HOLDABLE, Options, Plan, areas, cloth_of, keeping, plan_of
-from calibration.solve.shapes import Panels, Shape, fitted
+from calibration.solve.shapes import Shape, fitted
 from calibration.solve.start import chained, nominal_state, registered, resected
 from calibration.solved import Solved
 from ledvolume.errors import CalibrationError

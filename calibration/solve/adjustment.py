@@ -13,8 +13,8 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from calibration.solve.bundle import Bundle, Constraint, Linear, State
+from calibration.solve.cloth import Cloth
 from calibration.solve.gauge import Gauge
-from calibration.solve.shapes import Cloth
 
 REJECT = 4.5  # sigmas, of a match's distance: 4 in 100 000 good ones are lost
 NEAR_PX = 0.3  # never an outlier: where matches are good to hundredths, their sigmas do not say of all how good they are
@@ -22,6 +22,7 @@ TRACKER_REJECT = 6.0  # sigmas, RMS of a sample's six
 RAYLEIGH_MEDIAN = 1.1774  # of a distance whose two coordinates have sigma 1
 ENOUGH = 1e-3  # a fall of the sum of squares that moves no unknown by more than a thirtieth of its sigma
 ENOUGH_ROBUST = 1e-5  # of it: what comes after is plain
+UNDAMPED = 1e-13
 MOST_STEPS = 60
 CLOTH_RANGES = ((1e-5, 1.0), (1e-4, 1e-2))  # of its sigmas: a seam may be off by 0.05 mm on half a metre, always
 LEAST_INFORMATION = 1e-10  # of a direction, in units: 10 km, or many turns
@@ -68,7 +69,7 @@ def adjusted(
     bundle: Bundle, state: State, free: np.ndarray, gauge: Gauge, *, is_robust: bool = False, most: int = MOST_STEPS
 ) -> Fit:
     """The state with the least loss, moving the unknowns that `free` (indices) names."""
-    linear, damping, taken, growth = bundle.linear(state), 1e-4, 0, 2.0
+    linear, damping, taken, growth, is_enough = bundle.linear(state), 1e-4, 0, 2.0, False
     while taken < most:
         loss = _loss(bundle, linear) if is_robust else Loss()
         constraints = bundle.priors(state) + gauge.constraints(bundle, state)
@@ -85,7 +86,7 @@ def adjusted(
             moved_linear = bundle.linear(moved)
             rest = bundle.priors(moved) + gauge.constraints(bundle, moved)
             fall = cost - loss.cost(bundle, moved_linear, rest)
-            if fall > 0 or taken >= most:
+            if fall > 0 or is_enough or taken >= most:
                 break
             if np.max(np.abs(step[free] / units)) < 1e-9:
                 return Fit(state, linear, taken)
@@ -93,9 +94,10 @@ def adjusted(
         if fall <= 0:
             break
         state, linear = moved, moved_linear
-        damping, growth = max(damping / 5, 1e-9), 2.0
-        if fall < (ENOUGH_ROBUST * cost if is_robust else ENOUGH):
-            break
+        is_enough = fall < (ENOUGH_ROBUST * cost if is_robust else ENOUGH)
+        if is_enough and (is_robust or damping <= UNDAMPED):
+            break  # what the tracker alone holds is soft beside thousands of matches: only an undamped step moves it
+        damping, growth = UNDAMPED if is_enough else max(damping / 10, UNDAMPED), 2.0
     return Fit(state, linear, taken)
 
 

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from calibration.solve.cloth import Cloth
 from calibration.solve.projection import COUNT, DISTORTION_PRIOR, OFFSET_X, Glass, pictured
-from calibration.solve.shapes import Cloth, Shape
+from calibration.solve.shapes import Shape
 from calibration.solve.turns import skew, turn_of, turn_rate, turned
 from ledvolume.pose import Pose, quaternion
 
@@ -276,7 +277,8 @@ class Bundle:
             own = at + np.arange(values.size)
             bending_sigma, strain_sigma = self.cloth_sigmas[i]
             bend = shape.bending() / bending_sigma
-            found.append(Constraint((bend @ values.reshape(-1, 3)).ravel(), np.kron(bend, np.eye(3)), own))
+            bent = bend @ values.reshape(-1, 3)
+            found += [Constraint(bent[:, axis], bend, own[axis::3]) for axis in range(3)]
             strain, rates = shape.stretch(values, state.pitch)
             found.append(Constraint(strain / strain_sigma, rates / strain_sigma, np.append(own, self.pitch_at)))
         return found

@@ -14,9 +14,9 @@ from calibration.session import View
 from calibration.solve.adjustment import Fit
 from calibration.solve.bundle import Bundle, State
 from calibration.solve.outcome import TileKnown
+from calibration.solve.panels import Panels
 from calibration.solve.plan import Plan
 from calibration.solve.projection import FOCAL
-from calibration.solve.shapes import Panels
 from calibration.solve.turns import best_fit, turn_of
 from ledvolume.errors import CalibrationError
 from ledvolume.stage import Surface, WallTile
@@ -127,7 +127,8 @@ def judge_fit(plan: Plan, fit: Fit, scale: float) -> list[str]:
     if scale > 2.5:
         warnings.append(
             f"the residuals are {scale:.1f} times what the matches' sigmas promise (median {median_px:.2f} px): the wall is not of "
-            "this shape (try panels or map), or the pictures are worse than detect thought. The sigmas have this in them"
+            "this shape (--shape panels, map), the lens bends otherwise (--radial-terms), or the pictures are worse than detect "
+            "thought. The sigmas have this in them"
         )
     for i in np.flatnonzero(bundle.has_sample & ~bundle.is_tracker_used):
         off = fit.linear.off_tracker[i] * np.repeat([bundle.tracker_sigma_m * 1000, np.degrees(bundle.tracker_sigma_rad)], 3)
@@ -144,12 +145,17 @@ def displaced_panels(plan: Plan, fit: Fit) -> list[str]:
     for shape, values in zip(plan.bundle.shapes, fit.state.walls):
         if not isinstance(shape, Panels) or len(values) < 4:
             continue
-        drawn, middles = shape.start()[:, :, 3], values[:, :, 3]
-        off, near = np.zeros(len(drawn)), np.ones(len(drawn), bool)
-        for _ in range(3):  # carried by those that fit
-            rotation, position_m = best_fit(drawn[near], middles[near])
-            off = np.linalg.norm(drawn @ rotation.T + position_m - middles, axis=1)
+        drawn, hung = (
+            np.concatenate([v[:, :, 3], v[:, :, 3] + v[:, :, 0], v[:, :, 3] + v[:, :, 1]]) for v in (shape.start(), values)
+        )
+        near = np.ones(len(drawn), bool)
+        for _ in range(
+            3
+        ):  # carried by those that fit; a metre along two axes of each, for panels in a row say nothing of their tilt
+            rotation, position_m = best_fit(drawn[near], hung[near])
+            off = np.linalg.norm(drawn @ rotation.T + position_m - hung, axis=1)
             near = off <= np.median(off)
+        off = off[: len(values)]
         size_m = min(np.array(shape.surface.size_m) / (shape.columns, shape.rows))
         for piece in np.flatnonzero(off > DISPLACED * size_m):
             found.append(f"{shape.surface.name}-{piece % shape.columns}-{piece // shape.columns} ({off[piece]:.2f} m)")

@@ -10,10 +10,13 @@ import msgspec
 import numpy as np
 
 from calibration.session import View
+from calibration.solve.bow import Bow
 from calibration.solve.bundle import Bundle, Observed, State, matrix_of
+from calibration.solve.cloth import Cloth
 from calibration.solve.gauge import HELD_WALL, TRACKER, Gauge, gauge_of
+from calibration.solve.panels import Panels
 from calibration.solve.projection import COUNT, FOCAL, OFFSET_X, OFFSET_Y, RADIAL, TANGENTIAL, Glass
-from calibration.solve.shapes import Bow, Cloth, Panels, Shape
+from calibration.solve.shapes import Shape
 from ledvolume.camera import LensReading, Rig, lens_of
 from ledvolume.errors import CalibrationError
 from ledvolume.lens import Distortion

@@ -86,12 +86,7 @@ def play(processes: "Processes", show: Show, rate: str | None, seconds: float, o
         command = ["tile", stream, *chosen, "--save-raw", str(out / "received"), "--every", str(every), "--json"]
         log = out / f"receiver-{first // TILES_PER_RECEIVER + 1}.log"
         receivers.append((processes.start("a receiver", command, log, stdout=subprocess.PIPE), log))
-    x, y, z = show.stage.zone.centre_m
-    wall = show.stage.surfaces[0].stage_from_surface.position_m
-    reach_m = 0.75 * (show.stage.zone.max_m[0] - x)
-    move = f"builtin:handheld?at={x},{y},{z}&look={wall[0]},{wall[1]},{z}&amount={reach_m:.3f}"
-    operator = ["simulate", move, "--to", pose_port, "--rate", str(OPERATOR_HZ), "--camera", show.stage.rigs[0].camera_id]
-    processes.start("the operator", operator, out / "operator.log")
+    processes.start("the operator", operator(show, pose_port), out / "operator.log")
     try:
         code = server.wait(seconds + PATIENCE_S)
     except subprocess.TimeoutExpired:
@@ -107,6 +102,15 @@ def play(processes: "Processes", show: Show, rate: str | None, seconds: float, o
             raise OutputError(f"a receiver failed with exit status {receiver.returncode}: {log.read_text()[-2000:]}")
         summaries.append(json.loads(text))
     return json.loads(status_file.read_text()), summaries
+
+
+def operator(show: Show, uri: str) -> list[str]:
+    """The command that simulates a camera in somebody's hands in front of the wall, and sends its poses to this address."""
+    x, y, z = show.stage.zone.centre_m
+    wall = show.stage.surfaces[0].stage_from_surface.position_m
+    reach_m = 0.75 * (show.stage.zone.max_m[0] - x)
+    move = f"builtin:handheld?at={x},{y},{z}&look={wall[0]},{wall[1]},{z}&amount={reach_m:.3f}"
+    return ["simulate", move, "--to", uri, "--rate", str(OPERATOR_HZ), "--camera", show.stage.rigs[0].camera_id]
 
 
 def summary_of(server: dict, receivers: list[dict]) -> dict:

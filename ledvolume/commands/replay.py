@@ -31,8 +31,9 @@ from ledvolume.commands.live_line import LiveLine
 from ledvolume.commands.quantities import count, finite, frame_range, positive, size_px, three, writable_file
 from ledvolume.commands.replay_exact import as_it_happened, moved_scenes, say_difference, taken
 from ledvolume.commands.replay_progress import Progress, size_in_words
+from ledvolume.commands.replay_show import LyingShow, scene_warnings, show_lying
 from ledvolume.commands.track_files import open_track
-from ledvolume.config import Show, load_show
+from ledvolume.config import Show
 from ledvolume.contact_sheet import FILM_PX
 from ledvolume.errors import ConfigError, LedvolumeError
 from ledvolume.farm import render_all
@@ -44,13 +45,12 @@ from ledvolume.offline import Format, OfflineRenderer, Rendered, RenderSpec, Wha
 from ledvolume.outputs.video import ENCODINGS, check_size, encode_sequence
 from ledvolume.outputs.whole_file import remove_parts
 from ledvolume.protocols.freed_profile import UNITS_M
-from ledvolume.recording import TOML, Attachment, Message, TakeReader
 from ledvolume.reframe import Reframe
 from ledvolume.render.renderer import OUTER_STEPS_MOST
 from ledvolume.sidecar import write_sidecars
 from ledvolume.take_check import Comparison, Difference, input_differences
 from ledvolume.track_schedule import Schedule, from_track
-from ledvolume.tracks import FORMATS, Assumed, format_of
+from ledvolume.tracks import FORMATS, Assumed
 
 # What decides the pictures, and so goes into a job for a farm.
 OPTIONS = (
@@ -103,14 +103,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     line = LiveLine(sys.stderr)
     take = taken(args)
-    spec = spec_of(args)
+    lying = show_lying(args)
+    spec = spec_of(args, lying)
     show = show_of(spec)
     schedule = requests_of(args, show, line) if take is None else as_it_happened(take)
     part = checked_part(args.frames, schedule.requests)
     requests = this_part(schedule.requests, part)
     for words in in_words(args, spec, show, requests):
         line.say(words)
-    for words in schedule.warnings:
+    for words in [*schedule.warnings, *([] if take else scene_warnings(args, lying, show))]:
         line.say(f"warning: {words}")
     if args.openjd:
         return write_template(args, requests, part, line)
@@ -131,13 +132,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def spec_of(args: argparse.Namespace) -> RenderSpec:
-    """The job, from the show file or from the one in the take. Raises ConfigError."""
-    if args.show:
-        show = load_show(args.show)
-        lying = ShowInTake(show.toml, show.file.parent, show.file.name, show.files)
-    else:
-        lying = show_of_take(Path(args.track), args.from_format)
+def spec_of(args: argparse.Namespace, lying: LyingShow) -> RenderSpec:
+    """The job. Raises ConfigError."""
     name, is_video = lying.name, args.format in ENCODINGS
     instead = lying.instead | ({"rate": str(frame_rate(args.rate, "--rate"))} if args.rate else {})
     instead |= {"pixel_format": "rgb16"} if is_video and ENCODINGS[args.format].bits > 8 else {}
@@ -161,39 +157,6 @@ def spec_of(args: argparse.Namespace) -> RenderSpec:
     if not Path(args.scene).is_file():
         raise ConfigError(name, "--scene", f"a place of the show ({', '.join(show.places)}), or a scene file", args.scene)
     return msgspec.structs.replace(spec, scenes={show.start: str(Path(args.scene).resolve())})
-
-
-class ShowInTake(msgspec.Struct, frozen=True):
-    """A show file, the folder that it is relative to, its name; files that it names and that came with it; keys of it that
-    were given otherwise when it ran."""
-
-    toml: bytes
-    folder: Path
-    name: str
-    files: dict[str, bytes] = {}
-    instead: dict = {}
-
-
-def show_of_take(path: Path, format: str) -> ShowInTake:
-    """The show that lies in a take. Raises ConfigError."""
-    expected = "a show file: this track brings none with it"
-    if format_of(path, format) != "mcap":
-        raise ConfigError("command line", "--show", expected, "nothing")
-    folder, found, files, instead = path.resolve().parent, None, {}, {}
-    for record in TakeReader(path).records():
-        if isinstance(record, Message):
-            break
-        if isinstance(record, Attachment) and record.media_type == TOML and found is None:
-            found = record
-        elif isinstance(record, Attachment):
-            files[record.name] = record.data
-        elif record.name == "show":
-            folder = Path(record.values.get("folder", folder))
-        elif record.name == "take":
-            instead = msgspec.json.decode(record.values.get("instead", "{}"))
-    if found is None:
-        raise ConfigError(path, "--show", expected, "nothing")
-    return ShowInTake(found.data, folder, found.name, files, instead)
 
 
 def requests_of(args: argparse.Namespace, show: Show, line: LiveLine) -> Schedule:

@@ -4,6 +4,7 @@ python -m benchmarks.live_show URI SECONDS [STOP…]      the tracker alone; STO
 """
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from scenes import plane_scene
 RATE = Fraction(24)
 FRAME_NS = SECOND_NS / RATE
 TRACKER_HZ = Fraction(100)
+TILE = "wall-0-0"
 MOVE = "builtin:handheld?at=0,0,1.6&look=0,4,1.6&amount=0.3"
 SHOW = """
 name = "small"
@@ -65,25 +67,37 @@ uri = "stream://127.0.0.1:0"
 """
 
 
+def small_show(folder: Path) -> Path:
+    """The show file, with its scene beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    bricks.save(folder / "plane.safetensors", plane_scene(depth=0))
+    (folder / "show.toml").write_text(SHOW)
+    return folder / "show.toml"
+
+
 class Seen(NamedTuple):
     """A frame as it came to the wall."""
 
     request: FrameRequest
     sent_at_ns: int
+    crc32: int
 
 
 class LiveShow:
-    """`ledvolume serve` of the small show. frames: as one tile received them; said: (when, words) of its log."""
+    """`ledvolume serve` of a show, the small one if none is named. frames: as TILE received them; said: (when, words) of its log.
 
-    def __init__(self, folder: Path):
+    words: more of the command line. largest_file: bytes of any file that it writes, as on a disk that is full.
+    """
+
+    def __init__(self, folder: Path, *words: str | Path, show_file: Path | None = None, largest_file: int | None = None):
+        show_file = show_file or small_show(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        bricks.save(folder / "plane.safetensors", plane_scene(depth=0))
-        (folder / "show.toml").write_text(SHOW)
-        self.show = load_show(folder / "show.toml")
+        self.show = load_show(show_file)
         self._status_file = folder / "status.json"
         self._status_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "ledvolume", "serve", folder / "show.toml", "--status", self._status_file]
-        self._process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "ledvolume", "serve", show_file, "--status", self._status_file, *words]
+        limit = None if largest_file is None else lambda: limit_files(largest_file)
+        self._process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=limit)
         self.pid = self._process.pid
         self.frames: list[Seen] = []
         self.said: list[tuple[int, str]] = []
@@ -104,14 +118,19 @@ class LiveShow:
 
     def stop(self) -> dict:
         """The summary."""
-        self._is_over.set()
         self._process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE_S)
+        self.kill()
+        return self.status()
+
+    def kill(self) -> None:
+        """As kill -9 does."""
         self._process.kill()
+        self._process.wait()
+        self._is_over.set()
         for thread in self._threads:
             thread.join()
-        return self.status()
 
     def status(self) -> dict:
         """The status file: as it was within the last second."""
@@ -131,10 +150,18 @@ class LiveShow:
             self.said.append((time.time_ns(), line.rstrip()))
 
     def _receive(self) -> None:
-        receiver = TileReceiver(self.output, ["wall-0-0"])
+        receiver = TileReceiver(self.output, [TILE])
         while not self._is_over.is_set():
-            self.frames += [Seen(tile.header.request, tile.header.sent_at_ns) for tile in receiver.receive(0.1)]
+            self.frames += [
+                Seen(tile.header.request, tile.header.sent_at_ns, tile.header.crc32) for tile in receiver.receive(0.1)
+            ]
         receiver.close()
+
+
+def limit_files(size: int) -> None:
+    """In a process that is about to begin: files grow to so many bytes, and then it is told EFBIG."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def eye_at(show: Show, t_s: float) -> Pose:

@@ -63,7 +63,7 @@ def own_steps(live: LiveShow, seconds: float) -> tuple[float, float]:
 def largest_steps(frames: list[Seen]) -> tuple[float, float]:
     """From frame to frame, in m and degrees, as far as they are seen: times the presence of the inner picture."""
     eye_m = turn_deg = 0.0
-    for (a, _), (b, _) in pairwise(frames):
+    for (a, *_), (b, *_) in pairwise(frames):
         shown = min(a.camera.presence, b.camera.presence) / (b.index - a.index)
         p, q = a.camera.stage_from_camera, b.camera.stage_from_camera
         eye_m = max(eye_m, shown * math.dist(p.position_m, q.position_m))
@@ -72,7 +72,7 @@ def largest_steps(frames: list[Seen]) -> tuple[float, float]:
 
 
 def largest_fade(frames: list[Seen]) -> float:
-    return max(abs(b.camera.presence - a.camera.presence) / (b.index - a.index) for (a, _), (b, _) in pairwise(frames))
+    return max(abs(b.camera.presence - a.camera.presence) / (b.index - a.index) for (a, *_), (b, *_) in pairwise(frames))
 
 
 MEASUREMENTS = (lost_tracking,)
