@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 from ledvolume.scenes import nerfstudio_shim
-from ledvolume.scenes.checkpoint import nerfacto_config, plain_yaml, read_run, read_tensors
+from ledvolume.scenes.checkpoint import model_config, plain_yaml, read_run, read_tensors
 
 nerfstudio_shim.prepare()
 
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--reference-views", type=int, default=0, help="0")
     arguments = parser.parse_args()
     tree = plain_yaml(arguments.config)
-    nerfacto_config(tree, arguments.config)
+    model_config(tree, arguments.config)
     output = arguments.output.resolve()
     capture = arguments.capture.resolve()
     with tempfile.TemporaryDirectory() as folder:

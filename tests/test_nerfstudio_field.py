@@ -12,8 +12,10 @@ import torch
 
 from ledvolume.pose import Similarity
 from ledvolume.scenes import nerfstudio_native
-from ledvolume.scenes.checkpoint import NerfactoConfig, NerfstudioRun, ProposalConfig, read_run
-from ledvolume.scenes.nerfstudio import NOTHING, HashGrid, NerfactoField, level_resolutions
+from ledvolume.scenes.checkpoint import NerfstudioRun, read_run
+from ledvolume.scenes.nerfstudio import NOTHING, HashGrid, NerfactoField
+from ledvolume.scenes.nerfstudio_config import NerfactoConfig, ProposalConfig
+from ledvolume.scenes.nerfstudio_layout import level_resolutions, torch_levels
 from ledvolume.scenes.nerfstudio_rays import converged_render, nerfstudio_render
 
 RUN = Path(__file__).parent / "data" / "nerfacto_good"
@@ -122,7 +124,7 @@ def test_hash_encoding_is_instant_ngps():
             weight = math.prod(v - math.floor(v) if c else 1 - v + math.floor(v) for v, c in zip(q, corner))
             total += weight * table[(level << 6) + (x ^ y * 2654435761 ^ z * 805459861) % 64].double().numpy()
         expected += total.tolist()
-    ours = HashGrid(table, 3, 16, 300).encode(torch.tensor(p)[:, None])[:, 0]
+    ours = HashGrid(table, torch_levels(3, 16, 300, 6)).encode(torch.tensor(p)[:, None])[:, 0]
     torch.testing.assert_close(ours, torch.tensor(expected).float(), atol=1e-5, rtol=0)
 
 

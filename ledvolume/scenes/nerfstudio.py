@@ -1,8 +1,8 @@
-"""The exact field of a nerfacto checkpoint: density and colour at any point, in torch, without nerfstudio.
+"""The exact field of a checkpoint, nerfacto's or instant-ngp's: density and colour at any point, in torch, without nerfstudio.
 
 Left behind at the bake: a show never runs this. It is the truth that a bake is made from and verified against; its ray
 integrals are in scenes/nerfstudio_rays.py. Formulas: nerfstudio 1.1.5 (fields/nerfacto_field.py, field_components/encodings.py,
-field_components/spatial_distortions.py), implementation "torch", every quirk of it kept.
+field_components/spatial_distortions.py), every quirk kept; what differs with tiny-cuda-nn is in scenes/nerfstudio_layout.py.
 
 Points are in the model frame, `run.model_from_world` of the photographs' frame. On the CPU nerfstudio_field.c computes the
 same, several times faster; torch does it on a GPU, without a C compiler, and as the twin. Arrays of the twin are planar:
@@ -15,7 +15,11 @@ import numpy as np
 import torch
 
 from ledvolume.scenes import nerfstudio_native, nerfstudio_threads
-from ledvolume.scenes.checkpoint import GEOMETRY_FEATURES, NerfstudioRun
+from ledvolume.scenes.checkpoint import NerfstudioRun
+from ledvolume.scenes.nerfstudio_config import InstantNgpConfig
+from ledvolume.scenes.nerfstudio_layout import Layout, Level
+from ledvolume.scenes.nerfstudio_occupancy import OccupancyGrid
+from ledvolume.scenes.nerfstudio_tensors import APPEARANCE, GEOMETRY_FEATURES, HARMONICS
 
 CHUNK = 1 << 15  # points at a time and thread: what is made of them stays in the caches (measured, 8k to 128k)
 NOTHING = -40.0  # log density outside of the field's box, where nerfstudio has density 0
@@ -23,50 +27,42 @@ _HASH_Y, _HASH_Z = 2654435761 - (1 << 32), 805459861  # uint32 primes of instant
 
 
 class HashGrid:
-    """Multi-resolution hash encoding, implementation "torch": no dense level, corners at floor and floor + 1 of p · resolution.
+    """Multi-resolution hash encoding. table (rows, features)."""
 
-    table (levels · 2^log2_size, features).
-    """
-
-    def __init__(self, table: torch.Tensor, levels: int, base_res: int, max_res: int):
-        self.mask = table.shape[0] // levels - 1
-        self.resolutions = level_resolutions(levels, base_res, max_res)
-        self.planes = table.view(levels, self.mask + 1, -1).permute(0, 2, 1).contiguous()
+    def __init__(self, table: torch.Tensor, levels: list[Level]):
+        self.levels = levels
+        self.planes = table.T.contiguous()
 
     def encode(self, p: torch.Tensor) -> torch.Tensor:
         """p (3, n) in 0..1 → (levels · features, n), level-major. Trilinear, one gather of eight corners a plane."""
-        levels, features, _ = self.planes.shape
-        n = p.shape[1]
-        out = p.new_empty(levels * features, n)
-        for level, resolution in enumerate(self.resolutions):
-            q = p * resolution
+        features, n = len(self.planes), p.shape[1]
+        out = p.new_empty(len(self.levels) * features, n)
+        for number, level in enumerate(self.levels):
+            q = p * level.scale + level.shift
             corner = q.floor()
             wx, wy, wz = q.sub_(corner)
             x, y, z = corner.to(torch.int32)
-            y, z = y.mul_(_HASH_Y), z.mul_(_HASH_Z)
-            x, y, z = torch.stack([x, x + 1]), torch.stack([y, y + _HASH_Y]), torch.stack([z, z + _HASH_Z])
-            rows = (x[:, None, None] ^ (y[:, None] ^ z)[None]).bitwise_and_(self.mask).view(-1)
+            step_y, step_z = (level.side, level.side**2) if level.side else (_HASH_Y, _HASH_Z)
+            y, z = y.mul_(step_y), z.mul_(step_z)
+            x, y, z = torch.stack([x, x + 1]), torch.stack([y, y + step_y]), torch.stack([z, z + step_z])
+            if level.side:
+                rows = (x[:, None, None] + (y[:, None] + z)[None]).remainder_(level.entries).view(-1)
+            else:
+                rows = (x[:, None, None] ^ (y[:, None] ^ z)[None]).bitwise_and_(level.entries - 1).view(-1)
             for feature in range(features):
-                v = self.planes[level, feature].index_select(0, rows).view(2, 2, 2, n)
+                plane = self.planes[feature, level.first : level.first + level.entries]
+                v = plane.index_select(0, rows).view(2, 2, 2, n)
                 v = torch.lerp(v[0], v[1], wx)
                 v = torch.lerp(v[0], v[1], wy)
-                torch.lerp(v[0], v[1], wz, out=out[level * features + feature])
+                torch.lerp(v[0], v[1], wz, out=out[number * features + feature])
         return out
-
-
-def level_resolutions(levels: int, base_res: int, max_res: int) -> list[float]:
-    """Cells across the cube of each level, whole numbers.
-
-    nerfstudio's power is a float32 one and decides the integer: 16 → 128 in five levels ends at 128, in float64 at 127.
-    """
-    growth = math.exp((math.log(max_res) - math.log(base_res)) / (levels - 1)) if levels > 1 else 1.0
-    return torch.floor(base_res * growth ** torch.arange(levels)).tolist()
 
 
 class NerfactoField:
     """The field of a run. Takes and returns float32 on `device`, any N; density is of model units.
 
     `background`: what a ray shows beyond its samples: last_sample (the colour of the farthest one), white or black.
+    `occupancy`: instant-ngp's, None for others.
     `native`: computed by nerfstudio_field.c; asked for, it still is not on a GPU or without a C compiler.
     """
 
@@ -77,21 +73,23 @@ class NerfactoField:
         self.background = "black" if config.background_color == "random" else config.background_color
         self._log_initial_density = math.log(config.average_init_density)
         self._aabb = t["field.aabb"] if config.disable_scene_contraction else None
+        self._layout = run.layout
         table = t["field.mlp_base.model.0.hash_table"]
-        self._grid = HashGrid(table, int(t["field.num_levels"]), config.base_res, int(t["field.max_res"]))
+        self._grid = HashGrid(table, _levels(t, "field.", run.layout, config.base_res))
         self._base = [_layer(t, f"field.mlp_base.model.1.layers.{i}") for i in range(2)]
         self._head = [_layer(t, f"field.mlp_head.layers.{i}") for i in range(3)]
         # The appearance vector is the same for all points at inference: it goes into the first layer's bias.
         weight, bias = self._head[0]
-        appearance = t.get("field.embedding_appearance.embedding.weight")
+        appearance = t.get(APPEARANCE)
         if appearance is not None and config.use_average_appearance_embedding:
-            bias = bias + weight[:, 16 + GEOMETRY_FEATURES :] @ appearance.mean(0)[:, None]
-        self._head[0] = (weight[:, : 16 + GEOMETRY_FEATURES].contiguous(), bias)
-        self._proposals = [_Proposal(t, i, network.base_res) for i, network in enumerate(config.proposal_networks)]
+            bias = bias + weight[:, HARMONICS + GEOMETRY_FEATURES :] @ appearance.mean(0)[:, None]
+        self._head[0] = (weight[:, : HARMONICS + GEOMETRY_FEATURES].contiguous(), bias)
+        self._proposals = [_Proposal(t, i, run.layout, network.base_res) for i, network in enumerate(config.proposal_networks)]
+        self.occupancy = _occupancy(t, config) if "occupancy_grid.binaries" in t else None
         self._native = None
         if native and self.device.type == "cpu" and nerfstudio_native.library():
             self._native = nerfstudio_native.NativeField(
-                table, self._grid.resolutions, self._aabb, self._log_initial_density, NOTHING, self._base, self._head
+                table, self._grid.levels, run.layout, self._aabb, self._log_initial_density, NOTHING, self._base, self._head
             )
 
     @property
@@ -99,7 +97,7 @@ class NerfactoField:
         return self._native is not None
 
     def log_density(self, x: torch.Tensor) -> torch.Tensor:
-        """x (N, 3) → (N,): log of the density, NOTHING outside of the field's box. No colour is computed."""
+        """x (N, 3) → (N,): log of the density, NOTHING outside of the field's box or its occupied cells. No colour is computed."""
         return self._evaluate(x, None, False)[0]
 
     def density_and_geometry(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -155,7 +153,12 @@ class NerfactoField:
                 self._native.field_at(x[part], *(None if a is None else a[part] for a in arrays))
                 if rgb is not None:
                     rgb[part].sigmoid_()
-                return
+            else:
+                compute(part)
+            if self.occupancy:
+                log_density[part].masked_fill_(~self.occupancy.holds(x[part]), NOTHING)
+
+        def compute(part: slice) -> None:
             p, inside = self._unit(x[part], self._aabb)
             (weight, bias), encoding = self._base[1], self._grid.encode(p)
             needed = 1 if geometry is None and rgb is None else 1 + GEOMETRY_FEATURES
@@ -170,8 +173,7 @@ class NerfactoField:
         return log_density, geometry, rgb
 
     def _colour(self, features: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-        # nerfstudio's torch encoding takes (d + 1) / 2 as it is, and does not map it back to -1..1.
-        harmonics = harmonics_16((directions + 1) / 2)
+        harmonics = harmonics_16(directions * self._layout.direction_scale + self._layout.direction_shift)
         return _network(torch.cat([harmonics, features]), self._head).sigmoid_()
 
     def _masked(self, raw: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
@@ -192,18 +194,27 @@ class NerfactoField:
 class _Proposal:
     """One proposal network: a small hash grid and one output."""
 
-    def __init__(self, t: dict[str, torch.Tensor], i: int, base_res: int):
+    def __init__(self, t: dict[str, torch.Tensor], i: int, layout: Layout, base_res: int):
         prefix = f"proposal_networks.{i}."
         self.aabb = t[prefix + "aabb"]
-        self.grid = HashGrid(
-            t[prefix + "encoding.hash_table"], int(t[prefix + "num_levels"]), base_res, int(t[prefix + "max_res"])
-        )
+        self.grid = HashGrid(t[prefix + "encoding.hash_table"], _levels(t, prefix, layout, base_res))
         linear = prefix + "linear"
         names = [linear] if linear + ".weight" in t else [f"{prefix}mlp_base.1.layers.{k}" for k in range(2)]
         self.layers = [_layer(t, name) for name in names]
 
     def raw(self, p: torch.Tensor) -> torch.Tensor:
         return _network(self.grid.encode(p), self.layers)[0]
+
+
+def _levels(t: dict[str, torch.Tensor], prefix: str, layout: Layout, base_res: int) -> list[Level]:
+    count, max_res, log2_size = (int(t[prefix + name]) for name in ("num_levels", "max_res", "log2_hashmap_size"))
+    return layout.levels(count, base_res, max_res, log2_size)
+
+
+def _occupancy(t: dict[str, torch.Tensor], config: InstantNgpConfig) -> OccupancyGrid:
+    scene = t["scene_aabb"]
+    step = config.render_step_size or float((scene[3:] - scene[:3]).norm()) / 1000
+    return OccupancyGrid(t["occupancy_grid.aabbs"], t["occupancy_grid.binaries"], step)
 
 
 def _parts(count: int) -> list[slice]:

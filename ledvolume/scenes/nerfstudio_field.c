@@ -1,4 +1,4 @@
-// The exact field of a nerfacto checkpoint on the CPU, several times faster than torch: nothing leaves the L1 cache between
+// The exact field of a checkpoint on the CPU, several times faster than torch: nothing leaves the L1 cache between
 // contraction, hash encoding and networks. Compiled and called by scenes/nerfstudio_native.py; twin: scenes/nerfstudio.py.
 // One call owns its points and its scratch memory; any number of calls may run at once.
 
@@ -18,10 +18,17 @@ typedef struct {
 } Layer;
 
 typedef struct {
-    int32_t levels, features, log2_size, contracted;
-    const float *resolutions;  // (levels)
-    const float *table;        // (levels << log2_size, features)
+    float scale, shift;
+    int64_t first;
+    uint32_t entries, side;  // side 0: hashed
+} Level;
+
+typedef struct {
+    int32_t levels, features, contracted;
+    const Level *level;  // (levels)
+    const float *table;  // (rows, features)
     float box_low[3], box_size[3];
+    float direction_scale, direction_shift;
     float log_initial_density, nothing;
     Layer base[2], head[3];
 } Field;
@@ -50,31 +57,41 @@ static void unit_points(const Field *field, const float *x, int n, Row p[3], int
         for (int i = 0; i < BLOCK; i++) p[axis][i] = inside[i] ? p[axis][i] : 0;
 }
 
+// Rows of the eight corners around the lattice point (ix, iy, iz): hashed, or side by side.
+static inline void corner_rows(const Level *level, int is_dense, uint32_t ix, uint32_t iy, uint32_t iz, uint32_t rows[8][BLOCK], int i) {
+    const uint32_t step_y = is_dense ? level->side : 2654435761u, step_z = is_dense ? level->side * level->side : 805459861u;
+    const uint32_t x[2] = {ix, ix + 1}, y[2] = {iy * step_y, iy * step_y + step_y}, z[2] = {iz * step_z, iz * step_z + step_z};
+    for (int corner = 0; corner < 8; corner++) {
+        const uint32_t a = x[corner & 1], b = y[corner >> 1 & 1], c = z[corner >> 2];
+        rows[corner][i] = is_dense ? (a + b + c) % level->entries : (a ^ b ^ c) & (level->entries - 1);
+    }
+}
+
 static void encode(const Field *field, Row p[3], Row *out) {
-    const uint32_t mask = (1u << field->log2_size) - 1;
-    for (int level = 0; level < field->levels; level++) {
-        const float *table = field->table + ((size_t)level << field->log2_size) * field->features;
-        const float resolution = field->resolutions[level];
+    for (int number = 0; number < field->levels; number++) {
+        const Level *level = &field->level[number];
+        const float *table = field->table + (size_t)level->first * field->features;
+        const float scale = level->scale, shift = level->shift;
         uint32_t rows[8][BLOCK];
         float weights[8][BLOCK];
+        int32_t at[3][BLOCK];
         for (int i = 0; i < BLOCK; i++) {
-            float qx = p[0][i] * resolution, qy = p[1][i] * resolution, qz = p[2][i] * resolution;
+            float qx = p[0][i] * scale + shift, qy = p[1][i] * scale + shift, qz = p[2][i] * scale + shift;
             int32_t ix = (int32_t)qx, iy = (int32_t)qy, iz = (int32_t)qz;
             float wx = qx - ix, wy = qy - iy, wz = qz - iz;
-            uint32_t x0 = ix, y0 = iy * 2654435761u, z0 = iz * 805459861u;
-            uint32_t x1 = x0 + 1, y1 = y0 + 2654435761u, z1 = z0 + 805459861u;
             float near = (1 - wy) * (1 - wz), up = (1 - wy) * wz, along = wy * (1 - wz), far = wy * wz;
-            rows[0][i] = (x0 ^ y0 ^ z0) & mask, weights[0][i] = (1 - wx) * near;
-            rows[1][i] = (x1 ^ y0 ^ z0) & mask, weights[1][i] = wx * near;
-            rows[2][i] = (x0 ^ y1 ^ z0) & mask, weights[2][i] = (1 - wx) * along;
-            rows[3][i] = (x1 ^ y1 ^ z0) & mask, weights[3][i] = wx * along;
-            rows[4][i] = (x0 ^ y0 ^ z1) & mask, weights[4][i] = (1 - wx) * up;
-            rows[5][i] = (x1 ^ y0 ^ z1) & mask, weights[5][i] = wx * up;
-            rows[6][i] = (x0 ^ y1 ^ z1) & mask, weights[6][i] = (1 - wx) * far;
-            rows[7][i] = (x1 ^ y1 ^ z1) & mask, weights[7][i] = wx * far;
+            weights[0][i] = (1 - wx) * near, weights[1][i] = wx * near;
+            weights[2][i] = (1 - wx) * along, weights[3][i] = wx * along;
+            weights[4][i] = (1 - wx) * up, weights[5][i] = wx * up;
+            weights[6][i] = (1 - wx) * far, weights[7][i] = wx * far;
+            at[0][i] = ix, at[1][i] = iy, at[2][i] = iz;
         }
+        if (level->side)
+            for (int i = 0; i < BLOCK; i++) corner_rows(level, 1, at[0][i], at[1][i], at[2][i], rows, i);
+        else
+            for (int i = 0; i < BLOCK; i++) corner_rows(level, 0, at[0][i], at[1][i], at[2][i], rows, i);
         if (field->features == 2) {
-            float *first = out[2 * level], *second = out[2 * level + 1];
+            float *first = out[2 * number], *second = out[2 * number + 1];
             for (int i = 0; i < BLOCK; i++) {
                 float a = 0, b = 0;
                 for (int corner = 0; corner < 8; corner++) {
@@ -90,7 +107,7 @@ static void encode(const Field *field, Row p[3], Row *out) {
                     float a = 0;
                     for (int corner = 0; corner < 8; corner++)
                         a += weights[corner][i] * table[(size_t)rows[corner][i] * field->features + feature];
-                    out[level * field->features + feature][i] = a;
+                    out[number * field->features + feature][i] = a;
                 }
         }
     }
@@ -108,11 +125,12 @@ static void linear(const Layer *layer, int outputs, int relu, Row *in, Row *out)
     }
 }
 
-// Real spherical harmonics to degree 3 of (d + 1) / 2, which nerfstudio's torch encoding does not map back to d.
-static void harmonics(const float *directions, int n, Row *out) {
+// Real spherical harmonics to degree 3 of d · direction_scale + direction_shift.
+static void harmonics(const Field *field, const float *directions, int n, Row *out) {
+    const float scale = field->direction_scale, shift = field->direction_shift;
     for (int i = 0; i < BLOCK; i++) {
         const float *d = directions + 3 * (i < n ? i : 0);
-        float x = (d[0] + 1) / 2, y = (d[1] + 1) / 2, z = (d[2] + 1) / 2;
+        float x = d[0] * scale + shift, y = d[1] * scale + shift, z = d[2] * scale + shift;
         float xx = x * x, yy = y * y, zz = z * z;
         out[0][i] = 0.28209479177387814f;
         out[1][i] = 0.4886025119029199f * y;
@@ -172,7 +190,7 @@ int field_at(const Field *field, int64_t n, const float *points, const float *di
             for (int k = 0; k < GEOMETRY; k++)
                 for (int i = 0; i < count; i++) geometry[GEOMETRY * (start + i) + k] = head_in[k][i];
         if (logits) {
-            harmonics(directions + 3 * start, count, head_in + GEOMETRY);
+            harmonics(field, directions + 3 * start, count, head_in + GEOMETRY);
             colour_rows(field, head_in, hidden, hidden2, count, logits + 3 * start);
         }
     }
@@ -190,7 +208,7 @@ int colour_at(const Field *field, int64_t n, const float *geometry, const float 
         const int count = n - start < BLOCK ? (int)(n - start) : BLOCK;
         for (int k = 0; k < GEOMETRY; k++)
             for (int i = 0; i < BLOCK; i++) head_in[k][i] = geometry[GEOMETRY * (start + (i < count ? i : 0)) + k];
-        harmonics(directions + 3 * start, count, head_in + GEOMETRY);
+        harmonics(field, directions + 3 * start, count, head_in + GEOMETRY);
         colour_rows(field, head_in, hidden, hidden2, count, logits + 3 * start);
     }
     free(hidden);

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from ledvolume.scenes.nerfstudio_layout import Layout, Level
+
 SOURCE = Path(__file__).with_name("nerfstudio_field.c")
 OPTIONS = ("-O3", "-std=c11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 
@@ -23,16 +25,27 @@ class _Layer(ctypes.Structure):
     _fields_ = [("inputs", ctypes.c_int32), ("outputs", ctypes.c_int32), ("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p)]
 
 
+class _Level(ctypes.Structure):
+    _fields_ = [
+        ("scale", ctypes.c_float),
+        ("shift", ctypes.c_float),
+        ("first", ctypes.c_int64),
+        ("entries", ctypes.c_uint32),
+        ("side", ctypes.c_uint32),
+    ]
+
+
 class _Field(ctypes.Structure):
     _fields_ = [
         ("levels", ctypes.c_int32),
         ("features", ctypes.c_int32),
-        ("log2_size", ctypes.c_int32),
         ("contracted", ctypes.c_int32),
-        ("resolutions", ctypes.c_void_p),
+        ("level", ctypes.c_void_p),
         ("table", ctypes.c_void_p),
         ("box_low", ctypes.c_float * 3),
         ("box_size", ctypes.c_float * 3),
+        ("direction_scale", ctypes.c_float),
+        ("direction_shift", ctypes.c_float),
         ("log_initial_density", ctypes.c_float),
         ("nothing", ctypes.c_float),
         ("base", _Layer * 2),
@@ -60,28 +73,30 @@ class NativeField:
     def __init__(
         self,
         table: torch.Tensor,
-        resolutions: list[float],
+        levels: list[Level],
+        layout: Layout,
         aabb: torch.Tensor | None,
         log_initial_density: float,
         nothing: float,
         base: list[Layer],
         head: list[Layer],
     ):
-        """table (levels · size, features); aabb None: contracted; head takes harmonics (16), then geometry (15)."""
+        """table (rows, features); aabb None: contracted; head takes harmonics (16), then geometry (15)."""
         self._kept: list[torch.Tensor] = []  # the C structure points into these
-        size = table.shape[0] // len(resolutions)
+        self._levels = (_Level * len(levels))(*((v.scale, v.shift, v.first, v.entries, v.side) for v in levels))
         low, high = (aabb if aabb is not None else torch.zeros(2, 3)).tolist()
         weight, bias = head[0]
         head = [(torch.cat([weight[:, 16:], weight[:, :16]], 1), bias), *head[1:]]
         self._field = _Field(
-            len(resolutions),
+            len(levels),
             table.shape[1],
-            size.bit_length() - 1,
             aabb is None,
-            self._pointer(torch.tensor(resolutions)),
+            ctypes.addressof(self._levels),
             self._pointer(table),
             (ctypes.c_float * 3)(*low),
             (ctypes.c_float * 3)(*(h - l for h, l in zip(high, low))),
+            layout.direction_scale,
+            layout.direction_shift,
             log_initial_density,
             nothing,
             (_Layer * 2)(*(self._layer(*layer) for layer in base)),

@@ -7,6 +7,7 @@ Formulas: nerfstudio 1.1.5, model_components/ray_samplers.py and renderers.py. D
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from ledvolume.scenes import nerfstudio_threads
@@ -24,7 +25,10 @@ def nerfstudio_render(field: NerfactoField, origins: torch.Tensor, directions: t
     """What nerfstudio itself shows for rays (N, 3), unit directions: its sampler, its number of samples, its background.
 
     rgb (N, 3); accumulation, depth (median) and expected_depth (N,). Chunks are nerfstudio's: expected_depth is clipped by them.
+    instant-ngp marches through its occupied cells; its chunks are smaller than nerfstudio's, and both depths the expected one.
     """
+    if field.occupancy:
+        return _in_chunks(lambda o, d: _marched_chunk(field, o, d), origins, directions, _RAYS)
     size = field.config.eval_num_rays_per_chunk
     return _in_chunks(lambda o, d: _nerfstudio_chunk(field, o, d), origins, directions, size)
 
@@ -59,6 +63,42 @@ def _nerfstudio_chunk(field: NerfactoField, origins: torch.Tensor, directions: t
         "depth": middles.gather(1, median)[:, 0],
         "expected_depth": expected.clip(middles.min(), middles.max()),
     }
+
+
+def _marched_chunk(field: NerfactoField, origins: torch.Tensor, directions: torch.Tensor) -> Rendered:
+    """As nerfacc samples: steps that grow with distance; one counts if its middle is in an occupied cell."""
+    edges = torch.tensor(_march(field, field.occupancy.reach(origins)), device=origins.device)
+    middles, steps = (edges[:-1] + edges[1:]) / 2, edges.diff()
+    x = _points(origins, directions, middles.expand(len(origins), -1))
+    seen = field.occupancy.holds(x).view(len(origins), -1)
+    ray, step = seen.nonzero(as_tuple=True)
+    log_density, colours = field.query(x[seen.view(-1)], directions[ray])
+    optical = origins.new_zeros(seen.shape)
+    optical[seen] = torch.where(log_density > NOTHING, log_density.exp(), 0) * steps[step]
+    weights = _weights_of_depths(optical)
+    accumulation = weights.sum(1)
+    rgb = torch.zeros_like(origins).index_add_(0, ray, weights[seen][:, None] * colours)
+    met = middles[step] if len(step) else middles.new_ones(1)  # nerfstudio's stand-in where a chunk meets nothing
+    depth = ((weights * middles).sum(1) / (accumulation + 1e-10)).clip(met.min(), met.max())
+    return {
+        "rgb": _over_background(field, rgb, accumulation, rgb),
+        "accumulation": accumulation,
+        "depth": depth,
+        "expected_depth": depth,
+    }
+
+
+def _march(field: NerfactoField, reach: float) -> np.ndarray:
+    """Edges of the steps from the near plane until `reach`, (n + 1,) float32, one after the other as nerfacc adds them."""
+    step, cone, end = (
+        np.float32(field.occupancy.step_size),
+        np.float32(field.config.cone_angle),
+        min(reach, field.config.far_plane),
+    )
+    edges = [np.float32(field.config.near_plane)]
+    while len(edges) < 2 or edges[-1] < end:
+        edges.append(edges[-1] + max(edges[-1] * cone, step))
+    return np.array(edges, np.float32)
 
 
 def _distance(field: NerfactoField, b: torch.Tensor) -> torch.Tensor:
