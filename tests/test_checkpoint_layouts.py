@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from nerf_runs import field_values, proposal_value, random_tcnn, write_run
+from twin_fields import write_twins
 
 from ledvolume.errors import CheckpointError
 from ledvolume.scenes.checkpoint import read_run
 from ledvolume.scenes.nerfstudio import NOTHING, NerfactoField
 from ledvolume.scenes.nerfstudio_layout import TINY_CUDA_NN, TORCH, packed_lengths, tcnn_levels
 from ledvolume.scenes.nerfstudio_rays import converged_render, nerfstudio_render
-from nerf_runs import field_values, proposal_value, random_tcnn, write_run
-from twin_fields import write_twins
 
 ROUNDING = 1e-3  # asked for; single precision against double differs by 1e-5, of the finest level's slope
 
@@ -204,7 +204,7 @@ def test_instant_ngp_is_marched_as_nerfacc_does(tmp_path):
 
 
 def test_instant_ngp_converges_to_what_it_marches(tmp_path):
-    """The march begins at the near plane and steps evenly; it is the same field within a hundredth, root mean square."""
+    """The march begins at the near plane and steps evenly; it is the same field within 0.03, root mean square."""
     field = instant_ngp(tmp_path)
     x, d = points(100, 0.5)
     marched, converged = nerfstudio_render(field, x, d)["rgb"], converged_render(field, x, d)["rgb"]

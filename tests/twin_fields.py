@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from nerf_runs import tcnn_harmonics, up_to, write_run
 
 LOG2_SIZE, HIDDEN, COLOUR, APPEARANCE, PROPOSAL_HIDDEN = 16, 31, 31, 8, 15

@@ -15,8 +15,8 @@ from measure import ROOT, Row
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from nerf_runs import field_values, random_tcnn, write_run  # noqa: E402
-from twin_fields import write_twins  # noqa: E402
+from nerf_runs import field_values, random_tcnn, write_run
+from twin_fields import write_twins
 
 SETTINGS = {"num_proposal_iterations": 0, "average_init_density": 0.01}
 SHAPE = {"levels": 16, "finest": 2048, "log2_size": 14, "appearance": 32}
