@@ -34,6 +34,7 @@ from ledvolume.render.renderer import OUTER_STEPS_MOST, QUALITIES, Place, Render
 from ledvolume.report import Report, Timing
 from ledvolume.scenes import bricks
 from ledvolume.scenes.mips import with_mips
+from ledvolume.scenes.safe_zone import ZoneMap, ZoneWatch, map_beside
 from ledvolume.sources import open_source
 from ledvolume.take import ShowRecorder
 from ledvolume.timeline import Timeline
@@ -76,7 +77,9 @@ def serve(
         renderer = open_renderer(show)
         status.renderer = renderer.context.info["GL_RENDERER"]
         opened.callback(renderer.context.release)
-        for words in zone_warnings(show, {name: place.scene.header for name, place in renderer.places.items()}):
+        headers = {name: place.scene.header for name, place in renderer.places.items()}
+        zone_maps, unusable = open_zone_maps(show, headers)
+        for words in (*zone_warnings(show, headers), *unusable):
             warn(words)
         warm_up(renderer, show)
         take = ShowRecorder(record, show, inputs, driver_of(renderer), slate, warn) if record else None
@@ -101,6 +104,7 @@ def serve(
         said_ns = written_ns = 0
         inputs.discard()
         coverage = Coverage(show.footprint)
+        watch = ZoneWatch(zone_maps, {name: spec.field_from_stage for name, spec in show.places.items()})
         decide = schedule.live(ticks, inputs, on_air, show.start, show.quality, refinement, time.time_ns, show.footprint)
         for request in schedule.cued(decide, cue_at) if cue_at else decide:
             if is_stopped() or end_ns is not None and request.present_at_ns >= end_ns:
@@ -117,12 +121,14 @@ def serve(
             coverage.settle(timelines[on_air], sent_ns)
             for words in report.frame(request, ticks.woken_ns, request.decided_at_ns, rendered_ns, sent_ns):
                 warn(words)
+            for words in watch.frame(request):
+                warn(words)
             refinement.frame_took(sent_ns - ticks.woken_ns, available_ns)
             if sent_ns - said_ns >= LINE_EVERY_NS:
                 said_ns = sent_ns
                 for words in refusal_warnings(inputs, refusals_told):
                     warn(words)
-                live_line(f"{report.line(inputs.accepted, inputs.rejects().total())} · {coverage.words()}")
+                live_line(f"{report.line(inputs.accepted, inputs.rejects().total())} · {coverage.words()}{watch.words()}")
             if sent_ns - written_ns >= STATUS_EVERY_NS:
                 written_ns = sent_ns
                 try:
@@ -130,7 +136,9 @@ def serve(
                 except OutputError as error:  # a full disk is no reason to leave the wall dark
                     warn(str(error))
         taken = take.summary() | {"recording_ms": recording.ms()} if take else {}
-        return status.write("stopped", **report.summary(), loop_ms=ticks.busy.ms(), **coverage.summary(), **taken)
+        return status.write(
+            "stopped", **report.summary(), loop_ms=ticks.busy.ms(), **coverage.summary(), **watch.summary(), **taken
+        )
 
 
 class WokenClock:
@@ -250,6 +258,13 @@ def zone_warnings(show: Show, headers: dict[str, bricks.Header]) -> list[str]:
                 f"{low} to {high} there. Bake it for this show (ledvolume bake RUN --show), or check field_from_stage"
             )
     return warnings
+
+
+def open_zone_maps(show: Show, headers: dict[str, bricks.Header]) -> tuple[dict[str, ZoneMap], list[str]]:
+    """Place → its map of the safe camera zone, for those that have one beside their scene; and what to say of the others'."""
+    found = {name: map_beside(show.places[name].file, header.source_sha256) for name, header in headers.items()}
+    maps = {name: zone for name, (zone, _) in found.items() if zone is not None}
+    return maps, [words for _, told in found.values() for words in told]
 
 
 def refusal_warnings(inputs: schedule.Inputs, told: set[str]) -> list[str]:

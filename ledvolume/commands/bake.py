@@ -6,6 +6,7 @@
 With --show the place is baked for that show's wall, as seen from its zone: resolution follows the footprints of its LED
 pixels, and what the wall cannot show is left out. With --zone (a box in the checkpoint's own units) it is baked for all
 directions. The result is verified from eyes in the zone that the bake has not used. Takes minutes on two CPU cores.
+Where the cameras of the photographs are known, the safe camera zone is mapped too (`ledvolume zone`).
 """
 
 import argparse
@@ -17,6 +18,7 @@ import numpy as np
 
 from ledvolume.commands.quantities import positive, writable_file
 from ledvolume.errors import ConfigError
+from ledvolume.pose import Similarity
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,13 +40,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--picture", type=writable_file, metavar="P.png", help="write exact field, bake and difference side by side"
     )
+    parser.add_argument(
+        "--cameras", type=Path, metavar="transforms.json",
+        help="the photographs' cameras: also map the safe camera zone (default: of the run's data, where it is there)",
+    )  # fmt: skip
     parser.add_argument("--table", type=sizes_mb, default=(), metavar="MB,MB,…", help="also measure these sizes, for the report")
 
 
 def run(args: argparse.Namespace) -> int:
+    from ledvolume.commands.zone import in_words, make_zone
     from ledvolume.scenes.baking import bake
+    from ledvolume.scenes.checkpoint import run_files
 
     view, out, show = _view(args)
+    config_file, _ = run_files(args.checkpoint)
+    cameras = _cameras(args.cameras, config_file)
     started = time.perf_counter()
     with Bars() as bars:
         report = bake(
@@ -59,6 +69,10 @@ def run(args: argparse.Namespace) -> int:
             progress=bars.show,
             say=bars.say,
         )
+    if cameras:
+        stage, field_from_stage = (view.stage, view.field_from_stage) if args.show else (None, Similarity())
+        report["safe_zone"] = make_zone(out, cameras, config_file.parent, stage, field_from_stage)
+        print(in_words(report["safe_zone"]))
     report["seconds"]["all"] = round(time.perf_counter() - started, 1)
     report["show"] = show
     if args.report:
@@ -75,6 +89,24 @@ def run(args: argparse.Namespace) -> int:
 def sizes_mb(text: str) -> list[float]:
     """Sizes with commas between."""
     return [positive(size) for size in text.split(",")]
+
+
+def _cameras(asked: Path | None, config_file: Path) -> Path | None:
+    """The photographs' cameras, read once before hours are spent: those that were asked for, or those of the run's data."""
+    from ledvolume.scenes.checkpoint import plain_yaml, read_model_from_world
+    from ledvolume.scenes.photographs import cameras_of_run, read_photographs
+
+    file = asked or cameras_of_run(plain_yaml(config_file))
+    if file is None:
+        return None
+    try:
+        read_photographs(file, read_model_from_world(config_file.with_name("dataparser_transforms.json")))
+    except ConfigError as error:
+        if asked:
+            raise
+        print(f"the safe camera zone is not mapped: {error}")
+        return None
+    return file
 
 
 def _view(args: argparse.Namespace):

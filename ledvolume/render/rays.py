@@ -22,9 +22,16 @@ class RayViewer:
         self, origins: np.ndarray, directions: np.ndarray, spreads: np.ndarray, quality: Quality = QUALITIES["show"]
     ) -> np.ndarray:
         """origins (n, 3), unit directions (n, 3), spreads (n,): colours (n, 3) as composited, display-encoded."""
+        return self._march(origins, directions, spreads, quality)[:, :3]
+
+    def depths(self, origins: np.ndarray, directions: np.ndarray, spreads: np.ndarray) -> np.ndarray:
+        """Of the same rays: where half of the light is stopped (n,), field units; -1 where nothing stops that much."""
+        return self._march(origins, directions, spreads, QUALITIES["show"])[:, 3]
+
+    def _march(self, origins: np.ndarray, directions: np.ndarray, spreads: np.ndarray, quality: Quality) -> np.ndarray:
         rays = np.zeros((len(directions), 8), "<f4")
         rays[:, :3], rays[:, 3], rays[:, 4:7] = origins - self.centre, spreads, directions
-        return see_field(self.context, self.program, self.field, rays, quality)[:, :3]
+        return see_field(self.context, self.program, self.field, rays, quality)
 
     def release(self) -> None:
         self.field.release()

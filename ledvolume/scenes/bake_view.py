@@ -43,7 +43,7 @@ class WallView:
     """The LED pixels of a stage, seen from its zone: the view a show's place is baked for."""
 
     def __init__(self, stage: Stage, field_from_stage: Similarity):
-        self.stage, self.matrix = stage, field_from_stage.matrix()
+        self.stage, self.field_from_stage, self.matrix = stage, field_from_stage, field_from_stage.matrix()
         corners = self._field(np.array(list(np.ndindex(2, 2, 2))) * _size(stage.zone) + stage.zone.min_m)
         self.zone_min, self.zone_max = corners.min(0), corners.max(0)
         self._weights = np.array([float(np.prod(tile.resolution_px)) for tile in stage.tiles])
