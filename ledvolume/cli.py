@@ -18,7 +18,7 @@ COMMANDS = {
     "serve": ("ledvolume.commands.serve", "render a show and stream it to the wall"),
     "tile": ("ledvolume.commands.tile", "receive one tile: show, save or verify it"),
     "takes": ("ledvolume.commands.takes", "list takes: slate, timecode, length, frames late"),
-    "inspect": ("ledvolume.commands.inspect", "look at a take: its facts, and a picture of it"),
+    "inspect": ("ledvolume.commands.inspect", "look at a take or a baked scene: its facts, and a picture of it"),
     "bake": ("ledvolume.commands.bake", "make a scene for the wall from a nerfstudio checkpoint"),
     "still": ("ledvolume.commands.still", "one picture of a place from one camera, baked or exact"),
     "listen": ("ledvolume.commands.listen", "print what a camera tracker sends, and why it is refused"),

@@ -1,12 +1,13 @@
 """`ledvolume still`: the same camera from any file, through either renderer, in PNG or EXR; and inspect's page of a scene."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from scenes import plane_scene
+from scenes import plane_scene, random_scene
 
 from ledvolume import cli
 from ledvolume.camera import Camera, Lens
@@ -17,9 +18,13 @@ from ledvolume.moves import looking_at
 from ledvolume.opencv_lens import from_opencv
 from ledvolume.outputs.images import png_pixels
 from ledvolume.pose import Pose, Similarity, pan_tilt_roll
+from ledvolume.render.brick_field import BrickField
 from ledvolume.render.rays import RayViewer
 from ledvolume.render.renderer import QUALITIES, Place, Renderer
 from ledvolume.scenes import bricks
+from ledvolume.scenes.mips import with_mips
+from ledvolume.scenes.point_values import density_and_colour
+from ledvolume.scenes.scene_facts import facts_of
 from ledvolume.still import Still, difference_db, light
 from ledvolume.still_camera import camera_of_file
 
@@ -216,3 +221,62 @@ def test_a_size_of_other_proportions_is_refused():
     with pytest.raises(ConfigError, match="such as 90x60"):
         raw = {"focal_length_mm": 20, "sensor_mm": [30, 20]}
         camera_of_file(Path("c.json"), raw, 0, Similarity(), (90, 70), Lens(20, (30, 20)))
+
+
+# ---- inspect
+
+
+def test_facts_of_a_scene_are_those_of_its_making(plane, capsys):
+    """plane_scene: 64 cells across ±2 (the second cube), each split once: cells of 1/32, voxels of 1/256."""
+    assert cli.main(["inspect", str(plane), "--json"]) == 0
+    facts, scene = json.loads(capsys.readouterr().out), plane_scene()
+    assert facts["sha256"] == hashlib.sha256(plane.read_bytes()).hexdigest() and facts["bytes"] == plane.stat().st_size
+    [voxels] = facts["voxels"]
+    assert (voxels["size"], voxels["bricks"]) == (1 / 256, len(scene.bricks)) and facts["reach"] == 2.0
+    assert (facts["zone_min"], facts["zone_max"], facts["source"]) == ([-0.2] * 3, [0.2] * 3, "plane")
+    assert not plane.with_suffix(".png").exists()  # --json writes no picture that was not asked for
+
+
+@pytest.mark.parametrize("has_gradients", [False, True], ids=["mean colour", "gradients"])
+def test_gpu_bytes_are_those_of_the_textures_that_a_server_makes(context, tmp_path, has_gradients):
+    scene = random_scene(has_gradients=has_gradients, cascades=1, occupancy=0.001)
+    bricks.save(tmp_path / "random.safetensors", scene)
+    facts = facts_of(tmp_path / "random.safetensors", scene, "")
+    served = with_mips(scene)
+    assert facts.mips == len(served.bricks) - len(scene.bricks) > 0
+    field = BrickField(context, served)
+    textures = [np.prod(texture.size) * texture.components for texture in (field.bricks, field.skips)]
+    if has_gradients:
+        textures.append(np.prod(field.gradients.size) * 4)
+    assert facts.gpu_bytes == sum(textures) + field.nodes.size + 4 * np.prod(field.far.size) * 3
+    field.release()
+
+
+def test_points_of_a_scene_have_its_density_and_colour():
+    """Nothing before the plane at y = 1.6; e⁹ from two voxels behind it on, and the pattern's colours: ± an 8-bit code and
+    what a line between corners 1/256 apart is off a sine of nine waves a unit: (2π·9/256)²/8 · 0.2 = 0.0012."""
+    rng = np.random.default_rng(0)
+    x, z = rng.uniform(-1, 1, (2, 500))
+    for y, wanted in ((1.55, 0.0), (1.612, np.exp(9))):
+        density, colour = density_and_colour(plane_scene(), np.stack([x, np.full_like(x, y), z], -1))
+        assert density == pytest.approx(wanted, rel=1e-4)
+    assert np.abs(colour - pattern(x, z)).max() < 0.004
+    assert density_and_colour(plane_scene(), np.array([[0.0, 9.0, 0.0]]))[0].tolist() == [0]  # beyond it all
+
+
+def test_a_scene_is_drawn_on_a_page(plane, tmp_path, capsys):
+    from PIL import Image
+
+    assert cli.main(["inspect", str(plane), "--plot", str(tmp_path / "page.png")]) == 0
+    told = capsys.readouterr().out
+    assert "voxel 0.00391" in told and "picture" in told
+    colours = Image.open(tmp_path / "page.png").convert("RGB").getcolors(1 << 21)
+    shades = {colour: count for count, colour in colours}
+    assert shades.get((0x2E, 0x6F, 0xBB), 0) > 200, "the zone in the plan, and the bars"
+    assert shades.get((0, 0, 0), 0) > 100, "the plane in the plan is opaque"
+
+
+def test_what_is_no_scene_is_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / "no.safetensors").write_bytes(b"not a scene")
+    assert cli.main(["inspect", str(tmp_path / "no.safetensors")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
