@@ -50,6 +50,13 @@ def count(text: str) -> int:
     return value
 
 
+def index(text: str) -> int:
+    """A whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
 def writable_file(text: str) -> Path:
     """A file that can be written when the work is done: its folder is made now, and tried."""
     path = Path(text)

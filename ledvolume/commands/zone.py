@@ -107,8 +107,12 @@ def make_zone(
     box_m = Box(tuple((zone_m.min_m - beyond).tolist()), tuple((zone_m.max_m + beyond).tolist()))
     context = create_context()
     viewer = RayViewer(context, scene)
+
+    def depths(*rays):
+        return viewer.meet(*rays)[1]
+
     zone = zone_map(
-        box_m, NODES, field_from_stage, aim, photographs, viewer.depths, header.half_size, safe_from, header.source_sha256, progress
+        box_m, NODES, field_from_stage, aim, photographs, depths, header.half_size, safe_from, header.source_sha256, progress
     )  # fmt: skip
     viewer.release()
     context.release()

@@ -41,13 +41,11 @@ def light_exr(light: np.ndarray, attributes: dict[str, object]) -> bytes:
     return exr({"RGB": half}, {"chromaticities": REC709, "colorInteropID": "lin_rec709_scene", **attributes})
 
 
-def request_attributes(request: FrameRequest, rate: Fraction, picture: str) -> dict[str, object]:
-    """What is known of a frame. picture: the tile, surface or view that the file shows."""
-    camera, lens = request.camera, request.camera.lens
+def camera_attributes(camera: Camera) -> dict[str, object]:
+    """What is known of a camera and its lens."""
+    lens = camera.lens
     dx, dy = lens.projection_offset_mm
     attributes = {
-        "framesPerSecond": rate,
-        "imageCounter": request.index,
         "cameraLabel": camera.camera_id,
         "pinholeFocalLength": float(lens.focal_length_mm),
         "entrancePupilOffset": float(lens.entrance_pupil_m * 1000),
@@ -55,18 +53,27 @@ def request_attributes(request: FrameRequest, rate: Fraction, picture: str) -> d
         # the sensor's centre from the axis, where ΔP is the axis from the centre; micrometres, right and down in the picture
         "sensorCenterOffset": (-1000.0 * dx, -1000.0 * dy),
         "worldToCamera": world_to_camera(camera),
+        "ledvolume/camera_id": camera.camera_id,
+        "ledvolume/wxyz": list(map(float, camera.stage_from_camera.wxyz)),
+        "ledvolume/position_m": tuple(map(float, camera.stage_from_camera.position_m)),
+    }
+    if lens.focus_distance_m is not None:
+        attributes["focus"] = float(lens.focus_distance_m)
+    return attributes
+
+
+def request_attributes(request: FrameRequest, rate: Fraction, picture: str) -> dict[str, object]:
+    """What is known of a frame. picture: the tile, surface or view that the file shows."""
+    attributes = camera_attributes(request.camera) | {
+        "framesPerSecond": rate,
+        "imageCounter": request.index,
         "ledvolume/picture": picture,
         "ledvolume/frame": request.index,
         "ledvolume/present_at_ns": str(request.present_at_ns),  # OpenEXR's integers have 32 bits
         "ledvolume/scene": request.scene,
-        "ledvolume/camera_id": camera.camera_id,
-        "ledvolume/tracking": camera.tracking,
-        "ledvolume/wxyz": list(map(float, camera.stage_from_camera.wxyz)),
-        "ledvolume/position_m": tuple(map(float, camera.stage_from_camera.position_m)),
+        "ledvolume/tracking": request.camera.tracking,
         "ledvolume/request": msgspec.json.encode(request).decode(),
     }
-    if lens.focus_distance_m is not None:
-        attributes["focus"] = float(lens.focus_distance_m)
     if request.timecode:
         attributes["timeCode"] = time_code(request.timecode, rate)
     return attributes

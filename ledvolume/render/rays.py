@@ -11,27 +11,27 @@ from ledvolume.scenes.bricks import Bricks
 
 
 class RayViewer:
-    """One scene; `see` marches rays of the field's own frame."""
+    """One scene; `see` and `meet` march rays of the field's own frame. near: nothing nearer to a ray's origin is drawn."""
 
-    def __init__(self, context: moderngl.Context, scene: Bricks):
+    def __init__(self, context: moderngl.Context, scene: Bricks, near: float = 0.0):
         self.context, self.centre = context, np.asarray(scene.header.centre)
-        self.field = BrickField(context, scene)
+        self.field = BrickField(context, scene, near)
         self.program = compute_shader(context, (*brick_field.SHADERS, "rays"), brick_field.constants(scene.has_gradients))
 
     def see(
         self, origins: np.ndarray, directions: np.ndarray, spreads: np.ndarray, quality: Quality = QUALITIES["show"]
     ) -> np.ndarray:
         """origins (n, 3), unit directions (n, 3), spreads (n,): colours (n, 3) as composited, display-encoded."""
-        return self._march(origins, directions, spreads, quality)[:, :3]
+        return self.meet(origins, directions, spreads, quality)[0]
 
-    def depths(self, origins: np.ndarray, directions: np.ndarray, spreads: np.ndarray) -> np.ndarray:
-        """Of the same rays: where half of the light is stopped (n,), field units; -1 where nothing stops that much."""
-        return self._march(origins, directions, spreads, QUALITIES["show"])[:, 3]
-
-    def _march(self, origins: np.ndarray, directions: np.ndarray, spreads: np.ndarray, quality: Quality) -> np.ndarray:
+    def meet(
+        self, origins: np.ndarray, directions: np.ndarray, spreads: np.ndarray, quality: Quality = QUALITIES["show"]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `see`, and the depths (n,) at which half of the light is stopped, in field units; -1 where it never is."""
         rays = np.zeros((len(directions), 8), "<f4")
         rays[:, :3], rays[:, 3], rays[:, 4:7] = origins - self.centre, spreads, directions
-        return see_field(self.context, self.program, self.field, rays, quality)
+        seen = see_field(self.context, self.program, self.field, rays, quality)
+        return seen[:, :3], seen[:, 3]
 
     def release(self) -> None:
         self.field.release()

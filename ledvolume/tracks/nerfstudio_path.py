@@ -56,14 +56,15 @@ def read(path: Path, assumed: Assumed, progress: Progress = no_progress) -> Trac
     """A track from 0 s on. Raises ConfigError."""
     found = _parsed(path)
     frames, rate = found.camera_path, assumed.rate or _rate(found.fps, path)
-    matrices = np.array([_sixteen(frame.camera_to_world, path, index) for index, frame in enumerate(frames)]).reshape(-1, 4, 4)
+    keyed = [(frame.camera_to_world, f"camera_path[{index}].camera_to_world") for index, frame in enumerate(frames)]
+    matrices = np.array([sixteen(given, path, key) for given, key in keyed]).reshape(-1, 4, 4)
     if not np.allclose(matrices[:, 3], (0, 0, 0, 1)):
         matrices = matrices.transpose(0, 2, 1)
     notes, samples = [], []
     field_from_stage = assumed.field_from_stage or Similarity()
     for index, (frame, matrix) in enumerate(zip(frames, matrices)):
         key = f"camera_path[{index}]"
-        pose = _stage_pose(matrix, field_from_stage, path, f"{key}.camera_to_world")
+        pose = stage_pose(matrix, field_from_stage, path, f"{key}.camera_to_world")
         at_ns = frame_start_ns(index, rate, 0)
         lens = _lens(frame, assumed, path, key) if found.camera_type == "perspective" else LensReading()
         samples.append(checked_sample(CameraSample(assumed.camera, at_ns, at_ns, pose, lens), path, key))
@@ -126,8 +127,8 @@ def _rate(fps: float, path: Path) -> Fraction:
     return usual[0] if usual else Fraction(fps).limit_denominator(1001)
 
 
-def _sixteen(given: list | str, path: Path, index: int) -> list[float]:
-    """The numbers of a matrix, in the order of the file; of a 3×4 one with the row that it lacks."""
+def sixteen(given: list | str, path: Path, key: str) -> list[float]:
+    """The numbers of a matrix, in the order of the file; of a 3×4 one with the row that it lacks. Raises ConfigError."""
     expected = "a 4×4 matrix: 16 numbers, or 4 lists of 4, or text that holds them"
     try:
         values = msgspec.json.decode(given) if isinstance(given, str) else given
@@ -137,10 +138,11 @@ def _sixteen(given: list | str, path: Path, index: int) -> list[float]:
             raise ValueError(f"{str(given)[:80]} …")
         return [*map(float, values), *((0.0, 0.0, 0.0, 1.0) if len(values) == 12 else ())]
     except (ValueError, OverflowError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
-        raise ConfigError(path, f"camera_path[{index}].camera_to_world", expected, str(error)) from None
+        raise ConfigError(path, key, expected, str(error)) from None
 
 
-def _stage_pose(matrix: np.ndarray, field_from_stage: Similarity, path: Path, key: str) -> Pose:
+def stage_pose(matrix: np.ndarray, field_from_stage: Similarity, path: Path, key: str) -> Pose:
+    """stage_from_camera of a camera_to_world (4, 4), OpenGL's axes, in the NeRF's own frame. Raises ConfigError."""
     turn = matrix[:3, :3]
     if np.abs(matrix[3] - (0, 0, 0, 1)).max() > NOT_A_ROTATION:
         raise ConfigError(path, key, "0 0 0 1 as the last row (or column) of every frame", matrix[3].tolist())
