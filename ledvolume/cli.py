@@ -20,6 +20,7 @@ COMMANDS = {
     "takes": ("ledvolume.commands.takes", "list takes: slate, timecode, length, frames late"),
     "inspect": ("ledvolume.commands.inspect", "look at a take: its facts, and a picture of it"),
     "bake": ("ledvolume.commands.bake", "make a scene for the wall from a nerfstudio checkpoint"),
+    "environment": ("ledvolume.commands.environment", "a place's light from all round a point, as EXR for lighting tools"),
     "listen": ("ledvolume.commands.listen", "print what a camera tracker sends, and why it is refused"),
     "lens": ("ledvolume.commands.lens", "look at a lens table: stations, overscan, the bent picture"),
     "wizard": ("ledvolume.commands.wizard", "learn a tracker's axes, signs and units by moving the camera"),

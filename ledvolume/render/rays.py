@@ -11,11 +11,11 @@ from ledvolume.scenes.bricks import Bricks
 
 
 class RayViewer:
-    """One scene; `see` marches rays of the field's own frame."""
+    """One scene; `see` marches rays of the field's own frame. near_field: nothing nearer to an eye is seen."""
 
-    def __init__(self, context: moderngl.Context, scene: Bricks):
+    def __init__(self, context: moderngl.Context, scene: Bricks, near_field: float = 0.0):
         self.context, self.centre = context, np.asarray(scene.header.centre)
-        self.field = BrickField(context, scene)
+        self.field = BrickField(context, scene, near_field)
         self.program = compute_shader(context, (*brick_field.SHADERS, "rays"), brick_field.constants(scene.has_gradients))
 
     def see(
