@@ -78,6 +78,8 @@ def serve(
         opened.callback(renderer.context.release)
         for words in zone_warnings(show, {name: place.scene.header for name, place in renderer.places.items()}):
             warn(words)
+        for words in fixture_warnings(show):
+            warn(words)
         warm_up(renderer, show)
         take = ShowRecorder(record, show, inputs, driver_of(renderer), slate, warn) if record else None
         if take:
@@ -231,7 +233,7 @@ def open_renderer(show: Show) -> Renderer:
         name: Place(with_mips(bricks.load(spec.file)), spec.field_from_stage, spec.near_m, spec.exposure)
         for name, spec in show.places.items()
     }
-    return Renderer(create_context(), show.stage, places, show.footprint, show.pixel_format)
+    return Renderer(create_context(), show.stage, places, show.footprint, show.pixel_format, show.fixtures)
 
 
 def zone_warnings(show: Show, headers: dict[str, bricks.Header]) -> list[str]:
@@ -250,6 +252,16 @@ def zone_warnings(show: Show, headers: dict[str, bricks.Header]) -> list[str]:
                 f"{low} to {high} there. Bake it for this show (ledvolume bake RUN --show), or check field_from_stage"
             )
     return warnings
+
+
+def fixture_warnings(show: Show) -> list[str]:
+    """What to say of light fixtures that nothing is sent to, and of outputs that have nothing to send."""
+    lit = [uri for uri in show.outputs if uri.startswith(("sacn:", "artnet:"))]
+    if show.fixtures and not lit:
+        return [
+            f"the show has {len(show.fixtures)} light fixtures, and no output to tell them: add sacn://… or artnet://… (docs/light.md)"
+        ]
+    return [f"{uri}: nothing to send: the show has no [[fixture]] (docs/light.md)" for uri in lit if not show.fixtures]
 
 
 def refusal_warnings(inputs: schedule.Inputs, told: set[str]) -> list[str]:
