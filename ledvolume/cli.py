@@ -22,6 +22,7 @@ COMMANDS = {
     "bake": ("ledvolume.commands.bake", "make a scene for the wall from a nerfstudio checkpoint"),
     "zone": ("ledvolume.commands.zone", "where the camera may go: how well photographs support what the wall shows"),
     "still": ("ledvolume.commands.still", "one picture of a place from one camera, baked or exact"),
+    "environment": ("ledvolume.commands.environment", "a place's light from all round a point, as EXR for lighting tools"),
     "listen": ("ledvolume.commands.listen", "print what a camera tracker sends, and why it is refused"),
     "lens": ("ledvolume.commands.lens", "look at a lens table: stations, overscan, the bent picture"),
     "wizard": ("ledvolume.commands.wizard", "learn a tracker's axes, signs and units by moving the camera"),

@@ -19,6 +19,7 @@ import msgspec
 from ledvolume.camera import Rig
 from ledvolume.clock import SECOND_NS, frame_rate
 from ledvolume.errors import ConfigError
+from ledvolume.fixtures import CHANNELS, SLOTS, UNIVERSES, Fixture, overlap, patch
 from ledvolume.frustum import Footprint
 from ledvolume.lens import Distortion, Lens, view_overscan
 from ledvolume.lens_table import LensTable, lens_table_of
@@ -29,6 +30,7 @@ from ledvolume.protocols.osc_map import as_map, preset_map
 from ledvolume.show_file import (
     CameraTable,
     FieldFromStage,
+    FixtureTable,
     PlaceTable,
     PoseTable,
     ShowFile,
@@ -86,6 +88,7 @@ class Show(msgspec.Struct, frozen=True):
     pixel_format: PixelFormat
     quality: str
     solved: dict[str, SolvedSurfaceTable | SolvedCameraTable] = {}
+    fixtures: tuple[Fixture, ...] = ()
     toml: bytes = b""
     instead: dict = {}
     files: dict[str, bytes] = {}
@@ -156,6 +159,7 @@ def show(path: Path, table: ShowFile, given: Mapping[str, bytes] = MappingProxyT
             **{f"surface {surface.name}": surface.solved for surface in table.stage.surface if surface.solved},
             **{f"camera {camera.id}": camera.solved for camera in table.camera if camera.solved},
         },
+        fixtures=_fixtures(path, table),
         files=files,
     )
 
@@ -299,6 +303,40 @@ def _wall_map(path: Path, key: str, table: SurfaceTable, files: dict[str, bytes]
         expected = f"cells that make a wall of about size_m, {said_m[0]:g} × {said_m[1]:g} m"
         raise ConfigError(path, f"{key}.map", expected, f"{table.map}: {found_m[0]:.3g} × {found_m[1]:.3g} m")
     return cells
+
+
+def _fixtures(path: Path, table: ShowFile) -> tuple[Fixture, ...]:
+    _unlike(path, "fixture", "name", [fixture.name for fixture in table.fixture])
+    fixtures = tuple(_fixture(path, f"fixture[{i}]", f, table.stage.eye_m) for i, f in enumerate(table.fixture))
+    if words := overlap(fixtures):
+        raise ConfigError(path, "fixture", "slots of its own for each", words)
+    return fixtures
+
+
+def _fixture(path: Path, key: str, table: FixtureTable, eye_m: tuple[float, float, float]) -> Fixture:
+    letters = list(table.channels)
+    if not letters or set(letters) - set(CHANNELS) or len(set(letters)) < len(letters):
+        expected = "letters of r, g, b, w, d in the order of the fixture's channels, each once"
+        raise ConfigError(path, f"{key}.channels", expected, table.channels)
+    subject_m = table.subject_m or eye_m
+    right, forward, up = (p - s for p, s in zip(table.position_m, subject_m))
+    if not any((right, forward, up)):
+        raise ConfigError(path, f"{key}.position_m", "another place than the subject's, which it lights", table.position_m)
+    pan_rad = math.atan2(-right, forward) if table.pan_deg is None else math.radians(table.pan_deg)
+    tilt_rad = math.atan2(up, math.hypot(right, forward)) if table.tilt_deg is None else math.radians(table.tilt_deg)
+    pose = facing(pan_rad, table.position_m, tilt_rad, math.radians(table.roll_deg))
+    out = pose.matrix()[:3, 2]
+    if abs(out @ (right, forward, up)) < 0.05 * math.hypot(right, forward, up):
+        expected = "a fixture that the subject does not see edge-on, or no pan_deg and tilt_deg"
+        raise ConfigError(path, f"{key}.pan_deg", expected, (table.pan_deg, table.tilt_deg))
+    surface = Surface(table.name, pose, table.size_m, table.pixels)
+    fixture = Fixture(surface, subject_m, table.universe, table.address, table.channels, table.bits, table.gain, table.gamma)
+    if table.address - 1 + fixture.slots_per_pixel > SLOTS:
+        expected = f"at most {SLOTS + 1 - fixture.slots_per_pixel}, so that its first pixel fits into the universe"
+        raise ConfigError(path, f"{key}.address", expected, table.address)
+    if (last := patch(fixture)[-1][0]) > UNIVERSES[1]:
+        raise ConfigError(path, f"{key}.universe", f"universes up to {UNIVERSES[1]}", last)
+    return fixture
 
 
 def _unlike(path: Path, key: str, field: str, names: list[str]) -> None:

@@ -41,7 +41,11 @@ def pattern_of(request: FrameRequest) -> str | None:
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """The images of one request. tile name → (H, W, 3) uint8 or uint16 code values, row 0 at the top."""
+    """The images of one request. tile name → (H, W, 3) uint8 or uint16 code values, row 0 at the top.
+
+    universes: DMX universe → its 512 slots, what the stage's light fixtures are told (fixtures.py).
+    """
 
     request: FrameRequest
     images: dict[str, np.ndarray]
+    universes: dict[int, bytes] = {}

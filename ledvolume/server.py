@@ -81,6 +81,8 @@ def serve(
         zone_maps, unusable = open_zone_maps(show, headers)
         for words in (*zone_warnings(show, headers), *unusable):
             warn(words)
+        for words in fixture_warnings(show):
+            warn(words)
         warm_up(renderer, show)
         take = ShowRecorder(record, show, inputs, driver_of(renderer), slate, warn) if record else None
         if take:
@@ -239,7 +241,7 @@ def open_renderer(show: Show) -> Renderer:
         name: Place(with_mips(bricks.load(spec.file)), spec.field_from_stage, spec.near_m, spec.exposure)
         for name, spec in show.places.items()
     }
-    return Renderer(create_context(), show.stage, places, show.footprint, show.pixel_format)
+    return Renderer(create_context(), show.stage, places, show.footprint, show.pixel_format, show.fixtures)
 
 
 def zone_warnings(show: Show, headers: dict[str, bricks.Header]) -> list[str]:
@@ -265,6 +267,16 @@ def open_zone_maps(show: Show, headers: dict[str, bricks.Header]) -> tuple[dict[
     found = {name: map_beside(show.places[name].file, header.source_sha256) for name, header in headers.items()}
     maps = {name: zone for name, (zone, _) in found.items() if zone is not None}
     return maps, [words for _, told in found.values() for words in told]
+
+
+def fixture_warnings(show: Show) -> list[str]:
+    """What to say of light fixtures that nothing is sent to, and of outputs that have nothing to send."""
+    lit = [uri for uri in show.outputs if uri.startswith(("sacn:", "artnet:"))]
+    if show.fixtures and not lit:
+        return [
+            f"the show has {len(show.fixtures)} light fixtures, and no output to tell them: add sacn://… or artnet://… (docs/light.md)"
+        ]
+    return [f"{uri}: nothing to send: the show has no [[fixture]] (docs/light.md)" for uri in lit if not show.fixtures]
 
 
 def refusal_warnings(inputs: schedule.Inputs, told: set[str]) -> list[str]:

@@ -141,6 +141,29 @@ class CameraTable(Table):
     solved: SolvedCameraTable | None = None
 
 
+class FixtureTable(Table):
+    """A light fixture: fixtures.Fixture, in the units of people. It faces the subject unless angles say otherwise.
+
+    size_m: the rectangle around its position whose light it gives. pixels: columns, rows.
+    subject_m: what it lights; default: the stage's eye_m.
+    """
+
+    name: Name
+    position_m: Point
+    universe: Annotated[int, msgspec.Meta(ge=0, le=63999)]
+    address: Annotated[int, msgspec.Meta(ge=1, le=512)]
+    size_m: tuple[Width, Width] = (0.5, 0.5)
+    pixels: tuple[Count, Count] = (1, 1)
+    pan_deg: float | None = None
+    tilt_deg: float | None = None
+    roll_deg: float = 0.0
+    subject_m: Point | None = None
+    channels: str = "rgb"
+    bits: Literal[8, 16] = 8
+    gain: Positive = 1.0
+    gamma: Annotated[float, msgspec.Meta(ge=0.2, le=5)] = 1.0
+
+
 class TrackingTable(Table):
     """How long a pose is trusted and what a camera can do: timeline.Limits, in the units of people. None: its default.
 
@@ -188,6 +211,7 @@ class ShowFile(Table):
     place: Annotated[list[PlaceTable], msgspec.Meta(min_length=1)]
     stage: StageTable
     camera: Annotated[list[CameraTable], msgspec.Meta(min_length=1)]
+    fixture: list[FixtureTable] = []
     source: list[SourceTable] = []
     output: list[OutputTable] = []
     footprint: Footprint = Footprint()

@@ -13,6 +13,7 @@ from typing import Protocol
 from ledvolume.errors import OutputError
 from ledvolume.frame import Frame
 from ledvolume.outputs.cues import CuesOutput
+from ledvolume.outputs.dmx import DmxOutput
 from ledvolume.outputs.images import ImagesOutput
 from ledvolume.outputs.stream import StreamOutput
 
@@ -33,6 +34,8 @@ OUTPUTS = {
     "stream": StreamOutput,
     "images": ImagesOutput,
     "cues": CuesOutput,
+    "sacn": DmxOutput,
+    "artnet": DmxOutput,
 }
 """URI scheme → constructor of (uri, folder)."""
 

@@ -41,6 +41,15 @@ def light_exr(light: np.ndarray, attributes: dict[str, object]) -> bytes:
     return exr({"RGB": half}, {"chromaticities": REC709, "colorInteropID": "lin_rec709_scene", **attributes})
 
 
+def environment_exr(light: np.ndarray, attributes: dict[str, object], is_cube: bool = False) -> bytes:
+    """An environment picture (environment.py). OpenEXR's own `envmap` says long/lat in these very directions; it has another
+    way to lay out a cube, so cubes are not called one. Raises OutputError."""
+    import OpenEXR
+
+    kind = {} if is_cube else {"envmap": OpenEXR.ENVMAP_LATLONG}
+    return light_exr(light, kind | attributes)
+
+
 def camera_attributes(camera: Camera) -> dict[str, object]:
     """What is known of a camera and its lens."""
     lens = camera.lens

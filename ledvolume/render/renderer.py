@@ -16,6 +16,7 @@ import numpy as np
 from ledvolume.camera import Camera, view_tangents
 from ledvolume.colour import linear_from_srgb
 from ledvolume.errors import RenderError
+from ledvolume.fixtures import Fixture, rays, universes
 from ledvolume.frame import Frame, FrameRequest, pattern_of
 from ledvolume.frustum import Footprint, view_directions
 from ledvolume.patterns import draw
@@ -88,6 +89,7 @@ class Renderer:
         places: dict[str, Place],
         footprint: Footprint = Footprint(),
         pixel_format: str = "rgb8",
+        fixtures: tuple[Fixture, ...] = (),
     ):
         self.context, self.stage, self.footprint, self.pixel_format = context, stage, footprint, pixel_format
         self.places = places
@@ -105,6 +107,9 @@ class Renderer:
         self._outer_steps = 0
         self._lit: FrameRequest | None = None
         self._lay_out()
+        # The subject does not move, nor does the place: what fixtures are told is known before the first frame.
+        self.universes = {name: universes(fixtures, self.fixture_light(name, fixtures)) for name in places}
+        self.dark_universes = universes(fixtures, {})
 
     def _lay_out(self) -> None:
         tiles, blocks, first, spans = [], [], 0, []
@@ -171,7 +176,7 @@ class Renderer:
         """Raises KeyError for a scene or quality that the show does not have (the server checks requests it takes), and
         ConfigError for a pattern that cannot be drawn."""
         if pattern_of(request) is not None:
-            return self.patterns.frame(request)
+            return msgspec.structs.replace(self.patterns.frame(request), universes=self.dark_universes)
         self._light_up(request)
         self.codes.bind_to_storage_buffer(5)
         self.encode.run(*self._encode_groups)
@@ -180,7 +185,7 @@ class Renderer:
         buffer = np.empty(self.codes.size, np.uint8)
         self.codes.read_into(buffer)
         images = {name: np.ndarray(shape, self.dtype, buffer, offset) for name, shape, offset in self.spans}
-        return Frame(request, images)
+        return Frame(request, images, self.universes[request.scene])
 
     def light(self, request: FrameRequest) -> dict[str, np.ndarray]:
         """Scene-linear light by tile, (H, W, 3) float32, exposure applied: what `render` encodes, before it is cut off at 1.
@@ -245,6 +250,16 @@ class Renderer:
         rays[:, 4:7] = directions @ rotation.T
         seen = see_field(self.context, self.rays, field, rays, quality)
         return seen[:, :3], np.where(seen[:, 3] < 0, -1, seen[:, 3] / scale)
+
+    def fixture_light(self, scene: str, fixtures: tuple[Fixture, ...]) -> dict[str, np.ndarray]:
+        """The place's light that comes from where each fixture is: (pixels, 3) by name, scene-linear, exposure applied."""
+        found = {}
+        for fixture in fixtures:
+            directions, spreads, weights = rays(fixture)
+            seen, _ = self.see(scene, fixture.subject_m, directions.reshape(-1, 3), spreads.ravel())
+            light = linear_from_srgb(seen.clip(0, 1)).reshape(directions.shape) * self.places[scene].exposure
+            found[fixture.name] = (light * weights[..., None]).sum(1)
+        return found
 
     def view(
         self,
