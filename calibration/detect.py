@@ -82,7 +82,9 @@ def matches_of(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) 
         raise CalibrationError(
             f"no LED pixel was found ({reasons or 'nothing is lit'}): does the wall show the pattern, is it sharp?"
         )
-    if coded or (wrong := sum(thrown[reason] for reason in CONTRADICTIONS)) <= MOST_CONTRADICTIONS * (count + thrown["bits disagree"]):
+    if coded or (wrong := sum(thrown[reason] for reason in CONTRADICTIONS)) <= MOST_CONTRADICTIONS * (
+        count + thrown["bits disagree"]
+    ):
         return _thinned(kept, next(iter(sizes))), +thrown
     raise CalibrationError(
         f"{wrong} of {count + thrown['bits disagree']} places of the picture contradict themselves or their neighbours: the pictures "
