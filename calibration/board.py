@@ -23,6 +23,7 @@ WINDOW_OF_SQUARE = 0.35  # a corner's sub-pixel window reaches this far to the n
 WINDOW_OF_GAP = 0.8  # and this far to the next edge of a marker
 STEPS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 60, 1e-4)
 FEWEST = {"chessboard": 9, "charuco": 8, "apriltags": 12}  # corners; a plane's homography has eight numbers
+SAME_CORNER_PX = 4.0  # contours and lines of one tag are nearer than this
 PLANE_WITHIN = 0.02  # of the board's size in the picture: lenses bend a plane less than that
 DICTIONARIES = tuple(name for name in dir(cv2.aruco) if name.startswith("DICT_"))
 
@@ -157,21 +158,32 @@ def _apriltags(picture: np.ndarray, board: Board):
 def tags_in(picture: np.ndarray, dictionary: str) -> tuple[np.ndarray, np.ndarray]:
     """Corners (n, 4, 2), as OpenCV counts, and numbers (n,) of all tags of a dictionary's name.
 
-    AprilTag's own lines through the edges say where corners are, as its library does; narrow tags that it misses are added from
-    OpenCV's contours.
+    AprilTag's own lines through the edges say where corners are, as its library does: from the corner of the first pixel, which
+    OpenCV leaves as it is. Narrow tags that cannot be read so are read by OpenCV's contours, and have AprilTag's lines if it saw
+    them.
     """
+    fine, fine_ids, lines = _tags(picture, dictionary, cv2.aruco.CORNER_REFINE_APRILTAG)
+    rough, rough_ids, _ = _tags(picture, dictionary, cv2.aruco.CORNER_REFINE_CONTOUR)
+    corners, numbers, lines = list(fine - 0.5), list(fine_ids), lines - 0.5
+    for tag, number in zip(rough, rough_ids):
+        if any(np.linalg.norm(other.mean(0) - tag.mean(0)) < np.ptp(tag, 0).max() / 2 for other in corners):
+            continue
+        turns = [np.roll(quad[::way], turn, 0) for quad in lines for turn in range(4) for way in (1, -1)]
+        near = min(turns, key=lambda quad: np.abs(quad - tag).max(), default=tag)
+        corners.append(near if np.abs(near - tag).max() < SAME_CORNER_PX else tag)
+        numbers.append(number)
+    return np.array(corners, np.float32).reshape(-1, 4, 2), np.array(numbers, int)
+
+
+def _tags(picture: np.ndarray, dictionary: str, refinement: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Corners (n, 4, 2) and numbers of tags, corners of quads that could not be read."""
+    parameters = cv2.aruco.DetectorParameters()
+    parameters.cornerRefinementMethod = refinement
+    parameters.perspectiveRemovePixelPerCell = 8  # 4 reads small tags wrong
     tags = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, dictionary))
-    corners, numbers = np.empty((0, 4, 2), np.float32), np.empty(0, int)
-    for refinement in (cv2.aruco.CORNER_REFINE_APRILTAG, cv2.aruco.CORNER_REFINE_CONTOUR):
-        parameters = cv2.aruco.DetectorParameters()
-        parameters.cornerRefinementMethod = refinement
-        parameters.perspectiveRemovePixelPerCell = 8  # 4 reads small tags wrong
-        seen, ids, _ = cv2.aruco.ArucoDetector(tags, parameters).detectMarkers(picture)
-        for tag, number in zip(seen, [] if ids is None else ids.ravel()):
-            tag = tag.reshape(4, 2)
-            if not any(np.linalg.norm(other.mean(0) - tag.mean(0)) < np.ptp(tag, 0).max() / 2 for other in corners):
-                corners, numbers = np.concatenate([corners, tag[None]]), np.append(numbers, number)
-    return corners, numbers
+    seen, ids, others = cv2.aruco.ArucoDetector(tags, parameters).detectMarkers(picture)
+    numbers = np.array([] if ids is None else ids.ravel(), int)
+    return np.array(seen, float).reshape(-1, 4, 2), numbers, np.array(others, float).reshape(-1, 4, 2)
 
 
 def _tag_corners(board: Board, tags: np.ndarray, first: int, is_from_top: bool) -> np.ndarray:

@@ -22,6 +22,7 @@ from ledvolume.pose import Pose, canonical
 from ledvolume.stage import Surface
 
 MOST_MATCHES = 4000  # per view; more do not tell more, and a solve takes longer
+MOST_SIGMA_PX, UNSURE = 0.5, 5.0  # what is known worse, and so much worse than usual, tells nothing
 CONTRADICTIONS = ("bits disagree", "mirrored", "off the neighbours' fit")
 MOST_CONTRADICTIONS = 0.35
 BRIGHTER, MOST_BRIGHTER = 0.15, 0.25  # than white little may be (somebody walks by), by so much on so much of what is lit
@@ -58,8 +59,9 @@ def matches_of(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) 
     if len(sizes) > 1:
         told = ", ".join(sorted(f"{width} × {height}" for height, width in sizes))
         raise CalibrationError(f"pictures of one view have {len(sizes)} sizes, {told}: one camera, one setting, not turned")
+    is_gray = any(name.startswith("gray/") for name in pictures)
     coded = [name for name in pictures if name.split("/")[0] == "dots"]
-    if any(name.startswith("gray/") for name in pictures):
+    if is_gray:
         found = _gray(pictures, surfaces)
     elif coded:
         found = [(surface, f) for name in coded for surface, f in zip(surfaces, _dots(pictures[name], name, surfaces))]
@@ -74,7 +76,10 @@ def matches_of(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) 
         thrown["lonely"] += int(np.count_nonzero(verdict.is_lonely))
         thrown["off the neighbours' fit"] += int(np.count_nonzero(verdict.is_off & ~verdict.is_lonely))
         count += len(f.led_px)
-        good = ~verdict.is_lonely & ~verdict.is_off
+        believed = ~verdict.is_lonely & ~verdict.is_off
+        sure = verdict.sigma_px <= max(MOST_SIGMA_PX, UNSURE * float(np.median(verdict.sigma_px)))
+        thrown["unsure"] += int(np.count_nonzero(believed & ~sure))
+        good = believed & sure
         if good.any():
             kept.append(Matches(surface.name, f.led_px[good], f.picture_px[good], verdict.sigma_px[good]))
     if not kept:
@@ -82,12 +87,13 @@ def matches_of(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) 
         raise CalibrationError(
             f"no LED pixel was found ({reasons or 'nothing is lit'}): does the wall show the pattern, is it sharp?"
         )
-    if coded or (wrong := sum(thrown[reason] for reason in CONTRADICTIONS)) <= MOST_CONTRADICTIONS * (count + thrown["bits disagree"]):
-        return _thinned(kept, next(iter(sizes))), +thrown
-    raise CalibrationError(
-        f"{wrong} of {count + thrown['bits disagree']} places of the picture contradict themselves or their neighbours: the pictures "
-        "are out of order, the camera moved between them, or the wall showed something else"
-    )
+    wrong, count = sum(thrown[reason] for reason in CONTRADICTIONS), count + thrown["bits disagree"]
+    if is_gray and wrong > MOST_CONTRADICTIONS * count:
+        raise CalibrationError(
+            f"{wrong} of {count} places of the picture contradict themselves or their neighbours: the pictures are out of order, the "
+            "camera moved between them, or the wall showed something else"
+        )
+    return _thinned(kept, next(iter(sizes))), +thrown
 
 
 def _gray(pictures: Mapping[str, np.ndarray], surfaces: Sequence[Surface]) -> list[tuple[Surface, Found]]:

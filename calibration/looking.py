@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration import dots, picture_check
+from calibration.detect import view_of
 from calibration.picture_sources import read_picture
 from calibration.resection import FEWEST, resected
-from calibration.session import Matches, Shot, View
+from calibration.session import Shot, View
 from ledvolume.errors import CalibrationError
 from ledvolume.lens import Lens
-from ledvolume.patterns import dots_pitch
 from ledvolume.pose import Pose
 from ledvolume.stage import Stage, Surface, surface_points
 
@@ -28,15 +27,8 @@ def dots_in(file: Path, shot: Shot, surfaces: Sequence[Surface]) -> View:
 
 
 def dots_view(pixels: np.ndarray, shot: Shot, surfaces: Sequence[Surface]) -> View:
-    """Of a picture (H, W) or (H, W, 3) of `dots` or `dots/P`."""
-    _, _, pitch = shot.pattern.partition("/")
-    pitches_px = [int(pitch) if pitch else dots_pitch(surface) for surface in surfaces]
-    found = dots.found(picture_check.luminance(pixels), list(surfaces), pitches_px)
-    matches = tuple(Matches(s.name, f.led_px, f.picture_px, f.sigma_px) for s, f in zip(surfaces, found) if len(f.led_px))
-    height, width = pixels.shape[:2]
-    return View(
-        shot.view, (width, height), matches, shot.camera_id, shot.world_from_tracker, shot.lens_state, shot.zoom_encoder, shot.focus_encoder
-    )  # fmt: skip
+    """Of a picture (H, W) or (H, W, 3) of `dots` or `dots/P`. Raises CalibrationError."""
+    return view_of({shot.pattern: shot}, {shot.pattern: pixels}, surfaces)
 
 
 def roughly_at(stage: Stage, lens: Lens, view: View) -> Pose | None:

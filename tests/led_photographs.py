@@ -9,7 +9,7 @@ import numpy as np
 from ledvolume.patterns import draw
 from ledvolume.stage import Surface, WallTile, facing
 
-SAMPLES = 4  # per pixel and direction
+SAMPLES = 3  # per pixel and direction
 
 
 def flat(name: str, resolution_px: tuple[int, int]) -> Surface:

@@ -12,7 +12,6 @@ is left nothing is written.
 """
 
 import argparse
-import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -22,8 +21,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from calibration.detect import by_view, grey, view_of
-from calibration.picture_sources import read_picture
-from calibration.session import Shot, View, load_shots, save
+from calibration.picture_sources import natural, read_picture
+from calibration.session import Shot, View, load_shots, load_views, save
 from ledvolume.config import load_show
 from ledvolume.errors import CalibrationError, ConfigError
 from ledvolume.outputs.images import file_name, png
@@ -68,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
     file = args.folder / VIEWS
     kept = []
     if args.views and file.exists():
-        kept = [view for view in _before(file) if view.name not in chosen]
-    save(file, sorted([*kept, *views], key=lambda view: natural(view.name)))
+        kept = [view for view in load_views(file) if view.name not in chosen]
+    save(file, sorted([*kept, *views], key=lambda view: natural(Path(view.name))))
     names = [surface.name for surface in surfaces]
     if args.json:
         said = {"views": [row_of(view) for view in views], "failed": failed, "file": str(file)}
@@ -86,17 +85,6 @@ def row_of(view: View) -> dict:
     """One view of the table, as values."""
     surfaces = {m.surface: {"matches": len(m.led_px), "sigma_px": round(float(np.median(m.sigma_px)), 4)} for m in view.matches}
     return {"view": view.name, "matches": view.count, "surfaces": surfaces, "thrown_away": view.thrown_away}
-
-
-def natural(name: str) -> list:
-    """view 9 before view 10."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
-
-
-def _before(file: Path) -> list[View]:
-    from calibration.session import load_views
-
-    return load_views(file)
 
 
 def _told(failed: dict[str, str]) -> list[str]:
