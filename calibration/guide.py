@@ -23,7 +23,8 @@ import numpy as np
 from calibration.session import View
 from ledvolume.camera import view_tangents
 from ledvolume.lens import Lens
-from ledvolume.pose import Pose, Vec3, pan_tilt_roll, pan_tilt_roll_of, rotation_vector
+from ledvolume.moves import looking_at
+from ledvolume.pose import Pose, pan_tilt_roll_of, rotation_vector
 from ledvolume.stage import Stage, Surface, surface_points
 
 PATCH_M = 0.5  # as large as a panel
@@ -268,7 +269,7 @@ def _candidates(stage: Stage, lens: Lens) -> tuple[Seen, ...]:
         if np.linalg.norm(all_points - eye, axis=1).min() < CLEAR_M or not _is_in_front(patches, eye):
             continue
         for target, roll_deg in product(targets, ROLLS_DEG):
-            candidate = seen_from(stage, lens, looking_at(tuple(eye.tolist()), tuple(target.tolist()), roll_deg))
+            candidate = seen_from(stage, lens, looking_at(tuple(eye.tolist()), tuple(target.tolist()), math.radians(roll_deg)))
             if any(p.any() for p in candidate.patches.values()):
                 seen.append(candidate)
     if not seen:
@@ -284,13 +285,6 @@ def _is_in_front(patches: list[Patches], eye: np.ndarray) -> bool:
         if off[nearest] @ p.normals[nearest] < 0:
             return False
     return True
-
-
-def looking_at(eye_m: Vec3, target_m: Vec3, roll_deg: float = 0.0) -> Pose:
-    """stage_from_camera at an eye, toward a target."""
-    x, y, z = (t - e for t, e in zip(target_m, eye_m))
-    pan, tilt = math.atan2(-x, y), math.atan2(z, math.hypot(x, y))
-    return Pose(pan_tilt_roll(pan, tilt, math.radians(roll_deg)), eye_m)
 
 
 def place_in_words(stage: Stage, seen: Seen) -> str:

@@ -108,9 +108,7 @@ def _agreed(points_m: np.ndarray, tangents: np.ndarray, reach: np.ndarray) -> tu
         iterationsCount=500, reprojectionError=float(np.median(reach)), confidence=0.9999, flags=cv2.SOLVEPNP_SQPNP,
     )  # fmt: skip
     if not found:
-        raise CalibrationError(
-            "no place of the camera agrees with what it sees: is this the wall that was calibrated, and its lens?"
-        )
+        raise CalibrationError(NOWHERE)
     cv_from_stage, _ = cv2.Rodrigues(turn)
     return cv_from_stage.T, -cv_from_stage.T @ shift.ravel()
 

@@ -9,12 +9,12 @@ import math
 import msgspec
 import numpy as np
 
-from calibration.guide import looking_at
 from calibration.session import Matches, View
 from calibration.solve.projection import picture_of
 from calibration.truth import noisy, tracker_pose
 from ledvolume.camera import Rig
 from ledvolume.lens import Distortion, Lens
+from ledvolume.moves import looking_at
 from ledvolume.pose import Pose, pan_tilt_roll
 from ledvolume.stage import Arc, Box, Flat, PositionMap, Stage, Surface, cut, seen_by, surface_points
 
@@ -138,7 +138,7 @@ def around(views: int, rng: np.random.Generator) -> list[Pose]:
             (3.2 if high else 1.6) + float(rng.normal(0, 0.1)),
         )
         roll_deg = (0.0, 25.0, -25.0)[i % 3] + float(rng.normal(0, 3))
-        poses.append(looking_at(eye, target, roll_deg))
+        poses.append(looking_at(eye, target, math.radians(roll_deg)))
     return poses
 
 

@@ -34,7 +34,11 @@ COMMANDS = {
 }
 
 # module → the extra that has it (pyproject.toml), for modules that commands import as they need them
-EXTRAS = {"cv2": "calibrate", "scipy": "calibrate", "ufbx": "calibrate", "pxr": "usd", "torch": "bake", "yaml": "bake"}
+EXTRAS = {
+    **dict.fromkeys(("cv2", "scipy", "threadpoolctl", "ufbx"), "calibrate"),
+    **dict.fromkeys(("torch", "yaml"), "bake"),
+    "pxr": "usd",
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -51,10 +51,10 @@ def open_move(track: str) -> Move:
     return _from_file(Path(track))
 
 
-def looking_at(at: Vec3, look: Vec3) -> Pose:
-    """A level camera at `at` whose forward axis goes through `look`."""
+def looking_at(at: Vec3, look: Vec3, roll_rad: float = 0.0) -> Pose:
+    """A camera at `at` whose forward axis goes through `look`, level unless it is rolled."""
     dx, dy, dz = (b - a for a, b in zip(at, look))
-    return Pose(pan_tilt_roll(math.atan2(-dx, dy), math.atan2(dz, math.hypot(dx, dy)), 0.0), at)
+    return Pose(pan_tilt_roll(math.atan2(-dx, dy), math.atan2(dz, math.hypot(dx, dy)), roll_rad), at)
 
 
 def still(p: MoveParameters) -> Callable[[float], Pose]:

@@ -3,7 +3,7 @@ loop, the renderer and the outputs cannot tell them apart.
 
     live      the house clock's next tick, whatever poses have arrived until then     → the camera at the tick's instant
     replay    the requests of a take, once more (take.py)                             → the same frames
-    cued      live, with what is shown instead of the show   → coded pictures for calibration
+    cued      live, with what is shown instead of the show           → coded pictures for calibration
     track     the samples on both sides of each frame (track_schedule.py)             → the camera as it was
 
 Everything that is decided about a frame is decided here and is inside the request.

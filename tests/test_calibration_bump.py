@@ -12,7 +12,6 @@ from led_photographs import Camera as Photographer
 from test_calibration_report import CEILING, WALL, solved, solved_surface
 
 from calibration.bump import bump_of
-from calibration.guide import looking_at
 from calibration.resection import resected
 from calibration.session import Matches, View
 from calibration.session import save as save_views
@@ -20,6 +19,7 @@ from calibration.solved import SolvedLens, save_solved
 from ledvolume.cli import main
 from ledvolume.errors import CalibrationError
 from ledvolume.lens import Distortion, Lens, distorted
+from ledvolume.moves import looking_at
 from ledvolume.outputs.images import png
 from ledvolume.pose import Pose, pan_tilt_roll
 from ledvolume.stage import PositionMap, Surface, facing, surface_points
@@ -27,7 +27,7 @@ from ledvolume.stage import PositionMap, Surface, facing, surface_points
 PICTURE_PX = (1920, 1280)
 NOISE_PX = 0.3
 LENS = Lens(24.0, (24.0, 16.0), (0.1, -0.05), 0.08, distortion=Distortion((1e-4,), (), (0.0, 0.0), "Brown-Conrady U-D"))
-CAMERA = looking_at((0.5, -3.0, 1.6), (0.0, 4.5, 2.6), 8.0)
+CAMERA = looking_at((0.5, -3.0, 1.6), (0.0, 4.5, 2.6), math.radians(8.0))
 COLUMNS, ROWS = 12, 6
 
 

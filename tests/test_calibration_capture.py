@@ -21,7 +21,7 @@ from PIL import Image
 
 from calibration import picture_check
 from calibration.capture import Assigned, Capture, by_time, in_order
-from calibration.guide import TIMES_SEEN, VIEWS, Seen, looking_at, needs, next_view, seen_from, seen_in
+from calibration.guide import TIMES_SEEN, VIEWS, Seen, needs, next_view, seen_from, seen_in
 from calibration.looking import dots_view, roughly_at
 from calibration.picture_sources import CameraPictures, FolderPictures, Picture, natural, read_picture, video_pictures
 from calibration.series import Stepped, Timed, gray, names_of
@@ -32,6 +32,7 @@ from ledvolume.camera import CameraSample
 from ledvolume.cli import main
 from ledvolume.errors import CalibrationError, ConfigError
 from ledvolume.lens import Lens
+from ledvolume.moves import looking_at
 from ledvolume.outputs.cues import UNENDED_NS, Shown, load_shown
 from ledvolume.outputs.images import saved_frames
 from ledvolume.pose import Pose, pan_tilt_roll, rotate

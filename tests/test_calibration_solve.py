@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from calibration import cli, session
-from calibration.guide import looking_at
 from calibration.session import Matches, View
 from calibration.solve import Options, solve
 from calibration.solve.bow import Bow
@@ -29,6 +28,7 @@ from ledvolume.cli import choose
 from ledvolume.config import load_show
 from ledvolume.errors import CalibrationError, ConfigError
 from ledvolume.lens import Distortion, Lens
+from ledvolume.moves import looking_at
 from ledvolume.opencv_lens import to_opencv
 from ledvolume.pose import Pose, pan_tilt_roll, rotation_matrix
 from ledvolume.stage import Arc, Flat, Surface, seen_by, surface_points
@@ -66,7 +66,9 @@ def small_bundle(distortion: Distortion, shapes=None) -> tuple[Bundle, State]:
         which = np.repeat([0, 1, 2], 10)
         views.append(Observed(f"v{v}", (0, 1, 2, 0)[v], which, led, rng.uniform(0, 2000, (30, 2)), np.full(30, 0.5), sample))
     bundle = Bundle(shapes, glasses, (0, 0, 1), (0, 0), tuple(views), 0.01, 0.02, {2: (0.05, 0.01)})
-    cameras = np.array([matrix_of(looking_at((x, 0.2 * x, 1.2), (0.0, 3.0, 1.5), 20 * x)) for x in (-0.6, -0.2, 0.2, 0.7)])
+    cameras = np.array(
+        [matrix_of(looking_at((x, 0.2 * x, 1.2), (0.0, 3.0, 1.5), math.radians(20 * x))) for x in (-0.6, -0.2, 0.2, 0.7)]
+    )
     poses = np.concatenate([turned(rng.normal(0, 0.3, (3, 3))), rng.normal(0, 0.2, (3, 3, 1))], 2)
     state = State(
         tuple(shape.start() for shape in shapes),
@@ -386,7 +388,11 @@ def of_cameras(stage: VirtualStage, poses: list[Pose]) -> list[View]:
 
 def on_a_tripod(stage: VirtualStage) -> list[View]:
     return of_cameras(
-        stage, [looking_at((0, 0, 1.6), (x, 3.5, 2.0 + 0.6 * (i % 3)), 10 * x) for i, x in enumerate(np.linspace(-1.5, 1.5, 9))]
+        stage,
+        [
+            looking_at((0, 0, 1.6), (x, 3.5, 2.0 + 0.6 * (i % 3)), math.radians(10 * x))
+            for i, x in enumerate(np.linspace(-1.5, 1.5, 9))
+        ],
     )
 
 

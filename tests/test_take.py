@@ -188,11 +188,11 @@ def test_a_server_that_is_killed_leaves_a_take_up_to_its_last_frames(show_file, 
 
 
 def test_a_full_disk_ends_the_recording_and_not_the_show(show_file, tmp_path):
-    def no_more_than_16_kb():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, 16_000))
+    def no_more_than_32_kb():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (32_000, 32_000))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
-    with serving(show_file, tmp_path, "--seconds", "3", preexec_fn=no_more_than_16_kb) as (process, status):
+    with serving(show_file, tmp_path, "--seconds", "3", preexec_fn=no_more_than_32_kb) as (process, status):
         ends_s = time.monotonic() + 4
         drive(process, status, lambda: time.monotonic() > ends_s)
         _, words = process.communicate(timeout=PATIENCE_S)

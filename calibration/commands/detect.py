@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from PIL import Image, ImageDraw
 
+from calibration.commands.picture_bar import PictureBar
 from calibration.detect import by_view, grey, view_of
 from calibration.picture_sources import natural, read_picture
 from calibration.session import Shot, View, load_shots, load_views, save
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if not chosen:
         raise ConfigError(args.folder / SHOTS, "shots", "pictures of at least one view", "none")
     views, failed = [], {}
-    with Bar(sum(map(len, chosen.values()))) as bar:
+    with PictureBar("reading", sum(map(len, chosen.values()))) as bar:
         for name, shots in chosen.items():
             try:
                 pictures = {pattern: _picture(args.folder, shot, bar) for pattern, shot in shots.items()}
@@ -91,7 +92,7 @@ def _told(failed: dict[str, str]) -> list[str]:
     return [f"view {name}: {reason}" for name, reason in failed.items()]
 
 
-def _picture(folder: Path, shot: Shot, bar: "Bar") -> np.ndarray:
+def _picture(folder: Path, shot: Shot, bar: PictureBar) -> np.ndarray:
     bar.advance(shot)
     return grey(read_picture(folder / shot.picture).pixels)
 
@@ -133,25 +134,3 @@ def _draw(file: Path, view: View, pictures: dict[str, np.ndarray], surfaces: lis
             pen.text((x + 2 * size, y), f"{column:g},{row:g}", fill=colour, font_size=11 * size)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, png(np.asarray(image)))
-
-
-class Bar:
-    """Pictures, and time left, on stderr."""
-
-    def __init__(self, pictures: int):
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn()
-        self._progress = Progress(*columns, console=Console(stderr=True))
-        self._task = self._progress.add_task("reading", total=pictures)
-
-    def __enter__(self) -> "Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._progress.stop()
-
-    def advance(self, shot: Shot) -> None:
-        self._progress.update(self._task, advance=1, description=f"{shot.view} {shot.pattern}")

@@ -22,7 +22,7 @@ from calibration.exchange.axes import AXES
 from calibration.exchange.picture import save_picture
 from calibration.exchange.show_stage import with_surfaces
 from calibration.show_edit import save
-from ledvolume.commands.quantities import new_file, positive, writable_file
+from ledvolume.commands.quantities import new_file, positive, three, writable_file
 from ledvolume.config import load_show
 from ledvolume.errors import ConfigError
 from ledvolume.show_file import SolvedSurfaceTable
@@ -49,7 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     axes_arguments(parser, "--from-axes", "of the file, along the stage's X, Y and Z, where the format does not say")
     parser.add_argument("--distance", type=positive, metavar="M", help="of the wall, for an MPCDI that holds only views (1)")
     parser.add_argument("--pan", type=float, default=0.0, metavar="DEG", help="turn all of it about the origin, + left")
-    parser.add_argument("--move", type=three_numbers, default=(0.0, 0.0, 0.0), metavar="X,Y,Z", help="and move it, metres")
+    parser.add_argument("--move", type=three, default=(0.0, 0.0, 0.0), metavar="X,Y,Z", help="and move it, metres")
     parser.add_argument("--show", metavar="SHOW", type=Path, help="a show, to be written with these surfaces")
     parser.add_argument("--out", metavar="NEW.toml", type=new_file, help="the show to write")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -191,14 +191,3 @@ def resolution(text: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) < 65536 for part in parts):
         raise argparse.ArgumentTypeError(f"expected LED pixels such as 2464x1056, got {text!r}")
     return int(parts[0]), int(parts[1])
-
-
-def three_numbers(text: str) -> tuple[float, float, float]:
-    """Three finite numbers with commas between them."""
-    try:
-        x, y, z = (float(part) for part in text.split(","))
-    except ValueError:
-        x = y = z = math.nan
-    if not all(map(math.isfinite, (x, y, z))):
-        raise argparse.ArgumentTypeError(f"expected three numbers with commas between them, got {text!r}")
-    return x, y, z

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from calibration import guide
+from calibration.commands.picture_bar import PictureBar
 from calibration.forecast import forecast, in_words
 from calibration.photograph import Body, Room, photograph, sight
 from calibration.series import cue_of, names_of
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     save_truth(args.out / FILE_NAME, truth)
     shots = []
-    with Bar(len(truth.cameras) * len(names)) as bar:
+    with PictureBar("photographing", len(truth.cameras) * len(names)) as bar:
         for shot, picture in photographs(show, truth, names, args.format):
             write_whole(args.out / shot.picture, encoded(picture, args.format))
             shots.append(shot)
@@ -193,28 +194,6 @@ def encoded(picture: np.ndarray, suffix: str) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, *(("JPEG",) if suffix == "jpg" else ("PNG",)), quality=JPEG_QUALITY)
     return buffer.getvalue()
-
-
-class Bar:
-    """Pictures, and time left, on stderr."""
-
-    def __init__(self, pictures: int):
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn()
-        self._progress = Progress(*columns, console=Console(stderr=True))
-        self._task = self._progress.add_task("photographing", total=pictures)
-
-    def __enter__(self) -> "Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._progress.stop()
-
-    def advance(self, shot: Shot) -> None:
-        self._progress.update(self._task, advance=1, description=f"{shot.view} {shot.pattern}")
 
 
 def _rig(show: Show, camera_id: str | None) -> Rig:

@@ -13,6 +13,7 @@ for. What the views do not tell is an error, and nothing is written: take the vi
 """
 
 import argparse
+import math
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +34,6 @@ from ledvolume.stage import Arc
 VIEWS = "views.json"
 FILE = "command line"
 INTERVAL = 1.96  # sigmas: 95 %
-DEGREES = 57.29577951308232
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -156,7 +156,7 @@ def table(lines: list[tuple[str, str, str, str]]) -> str:
 
 
 def _pose(what: str, pose, sigma: PoseSigma | None) -> list[tuple[str, str, str, str]]:
-    angles = ", ".join(f"{DEGREES * v:+.4f}" for v in pan_tilt_roll_of(pose.wxyz))
+    angles = ", ".join(f"{math.degrees(v):+.4f}" for v in pan_tilt_roll_of(pose.wxyz))
     position = ", ".join(f"{1000 * v:+.2f}" for v in pose.position_m)
     return [
         (f"{what}, x y z", position, _pm(max(sigma.position_mm) if sigma else None, 2), "mm"),

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from calibration.exchange.axes import stage_from_file
-from calibration.exchange.mesh import MOST_FACES, Mesh, surface_of
-from calibration.exchange.wall import Assumed, Wall, bytes_of, made_wall, named
+from calibration.exchange.mesh import MOST_FACES, Mesh, on_stage, wall_of
+from calibration.exchange.wall import Assumed, Wall, bytes_of
 from ledvolume.errors import ConfigError
 
 FLOAT_M = 2e-6  # meshes are often kept in 32 bits
@@ -45,14 +45,7 @@ def read(file: Path, assumed: Assumed) -> Wall:
         raise ConfigError(file, "settings", "three axes and a unit above 0", f"{unit_m} m a unit")
     if not parts:
         raise ConfigError(file, "meshes", "at least one mesh", "none")
-    taken, surfaces, fits = set(), [], []
-    for part in parts:
-        with np.errstate(over="ignore", invalid="ignore"):
-            mesh = part._replace(name=named(part.name, taken), points_m=part.points_m @ turn.T * scale_m)
-        surface, fit = surface_of(mesh, assumed, file, notes, FLOAT_M)
-        surfaces.append(surface)
-        fits.append(fit)
-    return made_wall(file, "fbx", surfaces, fits=tuple(fits), notes=notes)
+    return wall_of((on_stage(part, turn, scale_m) for part in parts), assumed, file, "fbx", notes, FLOAT_M)
 
 
 def _part(name: str, node, mesh, file: Path) -> Mesh:

@@ -7,6 +7,7 @@ lattice is off the mesh is told. Nothing is turned round: UVs that are mirrored 
 """
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from calibration.exchange.shapes import EXACT_M, grid_of_cells, map_of, recognised
 from calibration.exchange.triangles import Located, positions_at
-from calibration.exchange.wall import LARGEST_M, USUAL_PITCH_M, Assumed, Fit, Resolution, Shape
+from calibration.exchange.wall import LARGEST_M, USUAL_PITCH_M, Assumed, Fit, Resolution, Shape, Wall, made_wall, named
 from ledvolume.errors import ConfigError
 from ledvolume.stage import Arc, PositionMap, Surface, surface_points
 
@@ -44,6 +45,24 @@ class Mesh(NamedTuple):
     uv: np.ndarray
     resolution_px: Resolution | None = None
     shape: Shape = "auto"
+
+
+def on_stage(mesh: Mesh, turn: np.ndarray, scale_m: float) -> Mesh:
+    """A mesh whose points are on the file's axes and in its unit, in stage metres. What overflows is refused by surface_of."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return mesh._replace(points_m=mesh.points_m @ turn.T * scale_m)
+
+
+def wall_of(
+    meshes: Iterable[Mesh], assumed: Assumed, file: Path, format: str, notes: list[str], exact_m: float = EXACT_M
+) -> Wall:
+    """The wall that a file's meshes are, a surface each. notes: what was said of the file so far. Raises ConfigError."""
+    taken, surfaces, fits = set(), [], []
+    for mesh in meshes:
+        surface, fit = surface_of(mesh._replace(name=named(mesh.name, taken)), assumed, file, notes, exact_m)
+        surfaces.append(surface)
+        fits.append(fit)
+    return made_wall(file, format, surfaces, fits=tuple(fits), notes=notes)
 
 
 def surface_of(mesh: Mesh, assumed: Assumed, file: Path, notes: list[str], exact_m: float = EXACT_M) -> tuple[Surface, Fit]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from calibration.exchange.axes import AXES, UNITS_M, guessed_scale, stage_from_file
-from calibration.exchange.mesh import MOST_FACES, Mesh, mesh_of, surface_of
-from calibration.exchange.wall import Assumed, Wall, made_wall, named, text_of
+from calibration.exchange.mesh import MOST_FACES, Mesh, mesh_of, wall_of
+from calibration.exchange.wall import Assumed, Wall, text_of
 from ledvolume.errors import ConfigError
 
 USUAL_AXES = "y-up"
@@ -34,13 +34,7 @@ def read(file: Path, assumed: Assumed) -> Wall:
     turn = stage_from_file(axes or USUAL_AXES)
     with np.errstate(over="ignore", invalid="ignore"):
         points = points @ turn.T * scale_m
-    taken, surfaces, fits = set(), [], []
-    for group in groups:
-        mesh = _mesh(group, points, uvs, file)
-        surface, fit = surface_of(mesh._replace(name=named(mesh.name, taken)), assumed, file, notes)
-        surfaces.append(surface)
-        fits.append(fit)
-    return made_wall(file, "obj", surfaces, fits=tuple(fits), notes=notes)
+    return wall_of((_mesh(group, points, uvs, file) for group in groups), assumed, file, "obj", notes)
 
 
 def write(wall: Wall, file: Path, assumed: Assumed) -> list[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from calibration.exchange.axes import stage_from_file
-from calibration.exchange.mesh import MOST_FACES, Mesh, mesh_of, surface_of
-from calibration.exchange.wall import MOST_BYTES, Assumed, Wall, made_wall, named
+from calibration.exchange.mesh import MOST_FACES, Mesh, mesh_of, on_stage, wall_of
+from calibration.exchange.wall import MOST_BYTES, Assumed, Wall
 from ledvolume.errors import ConfigError
 from ledvolume.tracks.usd import pxr_modules, reason
 
@@ -42,14 +42,7 @@ def read(file: Path, assumed: Assumed) -> Wall:
     if not (np.isfinite(scale_m) and scale_m > 0):
         raise ConfigError(file, "metersPerUnit", "a number above 0", metres)
     turn = stage_from_file(assumed.axes or ("y-up" if is_y_up else "z-up"))
-    taken, surfaces, fits, notes = set(), [], [], []
-    for part in parts:
-        with np.errstate(over="ignore", invalid="ignore"):
-            mesh = part._replace(name=named(part.name, taken), points_m=part.points_m @ turn.T * scale_m)
-        surface, fit = surface_of(mesh, assumed, file, notes, FLOAT_M)
-        surfaces.append(surface)
-        fits.append(fit)
-    return made_wall(file, "usd", surfaces, fits=tuple(fits), notes=notes)
+    return wall_of((on_stage(part, turn, scale_m) for part in parts), assumed, file, "usd", [], FLOAT_M)
 
 
 def write(wall: Wall, file: Path, assumed: Assumed) -> list[str]:

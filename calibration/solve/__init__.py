@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from calibration.session import View
 from calibration.solve import doubts, outcome
@@ -45,8 +46,15 @@ START_STEPS = 30
 def solve(views: Sequence[View], stage: Stage, options: Options = Options(), show: str = "") -> Solved:
     """Everything that the views tell. stage: nominal surfaces, tiles and rigs. show: its file, for the record.
 
-    Raises CalibrationError, with what was seen and what to do, for views that do not say where things are.
+    Linear algebra on one thread: some hundred unknowns are too few to share out (two threads on two idle cores took a quarter
+    longer, and twice the processor). Raises CalibrationError, with what was seen and what to do, for views that do not say where
+    things are.
     """
+    with threadpool_limits(1, "blas"):
+        return _solved(views, stage, options, show)
+
+
+def _solved(views: Sequence[View], stage: Stage, options: Options, show: str) -> Solved:
     began = time.monotonic()
     judged = [view for view in views if view.is_held_out]
     views = [view for view in views if not view.is_held_out]
