@@ -358,7 +358,7 @@ def test_curve_receivers_need_the_servers_key(tmp_path):
         ("stream://127.0.0.1:0?secret_key_file=absent", "absent.*cannot read the key"),
         ("stream://127.0.0.1:99999", "expected stream://HOST:PORT"),
         ("stream://127.0.0.1:5560/tile", "expected stream://HOST:PORT"),
-        ("streem://127.0.0.1:5560", "unknown kind of output 'streem'.*images, stream"),
+        ("streem://127.0.0.1:5560", "unknown kind of output 'streem'.*images.*stream"),
     ],
 )
 def test_a_wrong_address_says_what_is_wrong(uri, words):
